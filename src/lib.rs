@@ -1,0 +1,22 @@
+//! Text to vectors, and vectors to nearest neighbours, in SQL.
+//!
+//! The crate is a core without SQLite and a surface on top of it; dependencies point down only:
+//!
+//! ```text
+//! sql -> { embed, forest } -> { kernel, vector }
+//! ```
+//!
+//! * [`vector`]: what a vector is: element types, metrics, the BLOB and JSON codecs, validation.
+//! * [`kernel`]: dot products and distances, one algorithm and one thin instance for each instruction set.
+//! * [`embed`]: from text to vectors: tokenizers, vocabulary, word2vec.
+//! * [`forest`]: from vectors to neighbours: the index file, its build, approximate and exact search.
+//! * `sql`: the functions, table functions and virtual tables that SQLite sees (feature `sql`).
+//! * [`job`]: how long work reports and stops.
+//!
+//! `embed` and `forest` do not know each other: they meet in an SQL table of vectors.
+
+pub mod embed;
+pub mod forest;
+pub mod job;
+pub mod kernel;
+pub mod vector;
