@@ -20,3 +20,10 @@ pub mod forest;
 pub mod job;
 pub mod kernel;
 pub mod vector;
+
+#[cfg(feature = "sql")]
+pub mod entry;
+#[cfg(feature = "sql")]
+mod sql;
+#[cfg(feature = "sql")]
+pub use entry::register;

@@ -1,0 +1,53 @@
+//! What SQLite sees: functions, table functions and the virtual table `annoy`.
+//!
+//! One file for a family. [`register`] is the list of everything that is registered; what the connection's functions
+//! and tables share is in [`Session`]. Long work goes through [`work::run`], so that it can be interrupted and shows
+//! progress. Functions that write or touch files are DIRECTONLY: no view, trigger or schema of a database that somebody
+//! else wrote can call them.
+
+mod session;
+mod version;
+pub(crate) mod vtab;
+pub(crate) mod work;
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
+
+pub(crate) use session::Session;
+
+/// Flags of a function that depends on its arguments alone and harms nobody.
+pub(crate) const PURE: FunctionFlags = FunctionFlags::SQLITE_UTF8
+    .union(FunctionFlags::SQLITE_DETERMINISTIC)
+    .union(FunctionFlags::SQLITE_INNOCUOUS);
+
+/// Flags of a function that writes, reads files or takes long.
+pub(crate) const DIRECT: FunctionFlags =
+    FunctionFlags::SQLITE_UTF8.union(FunctionFlags::SQLITE_DIRECTONLY);
+
+/// Registers everything for one connection.
+pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
+    let session = Arc::new(Session::default());
+    version::register(conn)?;
+    work::register(conn, &session)?;
+    Ok(())
+}
+
+/// An error of ours as rusqlite wants it from a function: SQLite's own codes (interrupt, busy, full) survive, all else
+/// is a message.
+pub(crate) fn function_error(error: anyhow::Error) -> rusqlite::Error {
+    let (code, message) = vtab::code_and_message(&error);
+    match (code & 0xff, message) {
+        (rusqlite::ffi::SQLITE_ERROR, Some(message)) => {
+            rusqlite::Error::UserFunctionError(message.into())
+        }
+        // A message would reset the code to SQLITE_ERROR.
+        (_, _) => rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None),
+    }
+}
+
+/// A name as SQL needs it: in double quotes, inner ones doubled.
+pub(crate) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,125 @@
+//! What xBestIndex is asked, and answers.
+
+use std::ffi::c_int;
+
+use rusqlite::ffi;
+
+/// The operators a virtual table may be given. `Other` covers those no table here uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// `=`
+    Eq,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+    /// `MATCH`
+    Match,
+    /// LIMIT n (SQLite 3.38 and later)
+    Limit,
+    /// OFFSET n (SQLite 3.38 and later)
+    Offset,
+    /// Any other operator.
+    Other,
+}
+
+/// One term of the WHERE clause that concerns the table: `column op value`. Column -1 is the rowid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constraint {
+    /// Its place in SQLite's list.
+    pub(crate) at: usize,
+    /// The column on its left side.
+    pub(crate) column: i32,
+    /// The operator.
+    pub(crate) op: Op,
+    /// Whether its value is known when this plan runs.
+    pub(crate) usable: bool,
+}
+
+/// A question of the planner, and the answer as it is put together.
+pub(crate) struct Plan<'a> {
+    info: &'a mut ffi::sqlite3_index_info,
+    next_argument: c_int,
+}
+
+impl<'a> Plan<'a> {
+    /// # Safety
+    /// `info` is what SQLite gave to xBestIndex, during that call.
+    pub(super) unsafe fn new(info: &'a mut ffi::sqlite3_index_info) -> Self {
+        Plan {
+            info,
+            next_argument: 1,
+        }
+    }
+
+    /// All constraints, usable or not.
+    pub(crate) fn constraints(&self) -> Vec<Constraint> {
+        let n = usize::try_from(self.info.nConstraint).unwrap_or(0);
+        if n == 0 {
+            return Vec::new();
+        }
+        // SAFETY: SQLite gives nConstraint of them.
+        let all = unsafe { std::slice::from_raw_parts(self.info.aConstraint, n) };
+        all.iter()
+            .enumerate()
+            .map(|(at, c)| Constraint {
+                at,
+                column: c.iColumn,
+                op: match c_int::from(c.op) {
+                    ffi::SQLITE_INDEX_CONSTRAINT_EQ => Op::Eq,
+                    ffi::SQLITE_INDEX_CONSTRAINT_LT => Op::Lt,
+                    ffi::SQLITE_INDEX_CONSTRAINT_LE => Op::Le,
+                    ffi::SQLITE_INDEX_CONSTRAINT_GT => Op::Gt,
+                    ffi::SQLITE_INDEX_CONSTRAINT_GE => Op::Ge,
+                    ffi::SQLITE_INDEX_CONSTRAINT_MATCH => Op::Match,
+                    73 => Op::Limit,
+                    74 => Op::Offset,
+                    _ => Op::Other,
+                },
+                usable: c.usable != 0,
+            })
+            .collect()
+    }
+
+    /// Asks for the value of a constraint as the next argument of the scan. `omit`: SQLite need not check it again.
+    pub(crate) fn take(&mut self, constraint: Constraint, omit: bool) {
+        // SAFETY: aConstraintUsage is as long as aConstraint, and `at` came from there.
+        let usage = unsafe { &mut *self.info.aConstraintUsage.add(constraint.at) };
+        usage.argvIndex = self.next_argument;
+        usage.omit = u8::from(omit);
+        self.next_argument += 1;
+    }
+
+    /// The ORDER BY terms: (column, descending).
+    pub(crate) fn order_by(&self) -> Vec<(i32, bool)> {
+        let n = usize::try_from(self.info.nOrderBy).unwrap_or(0);
+        if n == 0 {
+            return Vec::new();
+        }
+        // SAFETY: SQLite gives nOrderBy of them.
+        unsafe { std::slice::from_raw_parts(self.info.aOrderBy, n) }
+            .iter()
+            .map(|o| (o.iColumn, o.desc != 0))
+            .collect()
+    }
+
+    /// Says that rows come in the order asked for.
+    pub(crate) fn ordered(&mut self) {
+        self.info.orderByConsumed = 1;
+    }
+
+    /// The number the scan will be given.
+    pub(crate) fn number(&mut self, number: i32) {
+        self.info.idxNum = number;
+    }
+
+    /// The estimated cost of the scan (in rows of an ordinary table) and the number of rows it gives.
+    pub(crate) fn cost(&mut self, cost: f64, rows: i64) {
+        self.info.estimatedCost = cost;
+        self.info.estimatedRows = rows;
+    }
+}

@@ -1,0 +1,175 @@
+//! Long work: a worker thread computes, the thread that holds the database handle waits for it.
+//!
+//! While it waits it steps a tiny statement every few milliseconds. That is how a Ctrl-C (`sqlite3_interrupt`) is seen
+//! on every SQLite version, and it runs the host's progress handler, whose answer counts as well. The worker never
+//! touches SQLite; it polls its [`Job`].
+//!
+//! `annoy_progress('stderr')` shows a bar on the terminal for the work that follows, `annoy_progress('off')` ends that;
+//! otherwise a line goes to SQLite's error log now and then.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rusqlite::{Connection, ffi};
+
+use super::Session;
+use crate::job::Job;
+
+/// How often the waiting thread looks for an interrupt.
+const TICK: Duration = Duration::from_millis(10);
+/// How often a bar is redrawn.
+const REDRAW: Duration = Duration::from_millis(100);
+/// How often a line goes to SQLite's log when no bar is shown.
+const LOG: Duration = Duration::from_secs(10);
+
+/// Where long work shows its progress.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Display {
+    /// A line in SQLite's error log now and then.
+    #[default]
+    Log,
+    /// A bar on the terminal.
+    Stderr,
+}
+
+impl Display {
+    /// The display of this name.
+    pub(crate) fn parse(name: &str) -> Result<Display> {
+        match name {
+            "stderr" => Ok(Display::Stderr),
+            "off" | "log" => Ok(Display::Log),
+            _ => bail!("unknown progress display '{name}': expected 'stderr' or 'off'"),
+        }
+    }
+}
+
+/// Runs `body` on a thread of its own and waits. An interrupt of the connection stops the job.
+///
+/// # Errors
+/// The error of `body`; [`crate::job::Interrupted`] when the work stopped because the connection was interrupted.
+pub(crate) fn run<T: Send>(
+    conn: &Connection,
+    display: Display,
+    body: impl FnOnce(&Job) -> Result<T> + Send,
+) -> Result<T> {
+    let mut tick = conn.prepare("SELECT 1")?;
+    let job = Job::new();
+    let mut show = Show::new(display);
+    std::thread::scope(|scope| {
+        let (sender, finished) = channel::<()>();
+        let worker = scope.spawn(|| {
+            // Dropped when the thread ends, also by a panic: that is the signal.
+            let _sender = sender;
+            body(&job)
+        });
+        while finished.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if !job.is_stopped() && tick.query_row([], |_| Ok(())).is_err() {
+                job.stop();
+            }
+            show.update(&job);
+        }
+        show.finish();
+        match worker.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(anyhow!(
+                "sqlite-annoy: internal error: {}",
+                super::vtab::panic_text(panic.as_ref())
+            )),
+        }
+    })
+}
+
+/// The bar, or the lines in the log.
+struct Show {
+    bar: Option<ProgressBar>,
+    phase: &'static str,
+    phase_began: Instant,
+    shown: Instant,
+}
+
+impl Show {
+    fn new(display: Display) -> Self {
+        let bar = (display == Display::Stderr).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) =
+                ProgressStyle::with_template("{msg:12} {bar:40} {percent:>3}% {per_sec} eta {eta}")
+            {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Show {
+            bar,
+            phase: "",
+            phase_began: Instant::now(),
+            shown: Instant::now(),
+        }
+    }
+
+    fn update(&mut self, job: &Job) {
+        let pause = if self.bar.is_some() { REDRAW } else { LOG };
+        if self.shown.elapsed() < pause {
+            return;
+        }
+        self.shown = Instant::now();
+        let progress = job.progress();
+        if let Some(bar) = &self.bar {
+            if progress.phase != self.phase {
+                bar.reset();
+                bar.set_message(progress.phase);
+                bar.set_length(progress.total);
+            }
+            bar.set_position(progress.done);
+        } else {
+            log(&format!(
+                "{}: {} of {} after {:.0} s",
+                progress.phase,
+                progress.done,
+                progress.total,
+                self.phase_began.elapsed().as_secs_f64()
+            ));
+        }
+        if progress.phase != self.phase {
+            self.phase = progress.phase;
+            self.phase_began = Instant::now();
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Sends a line to SQLite's error log, as a notice.
+pub(crate) fn log(text: &str) {
+    if let Ok(text) = CString::new(format!("sqlite-annoy: {text}").replace('%', "%%")) {
+        // SAFETY: a format without conversions; the third argument exists because the bindings declare it.
+        unsafe { ffi::sqlite3_log(ffi::SQLITE_NOTICE, c"%s".as_ptr(), text.as_ptr()) }
+    }
+}
+
+/// Registers `annoy_progress(where)`, which returns where progress was shown before.
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    let session = Arc::clone(session);
+    conn.create_scalar_function("annoy_progress", 1, super::DIRECT, move |ctx| {
+        let name = ctx.get::<String>(0)?;
+        let new = Display::parse(&name).map_err(super::function_error)?;
+        let mut display = session
+            .display
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *display, new);
+        Ok(match old {
+            Display::Log => "off",
+            Display::Stderr => "stderr",
+        })
+    })
+}
