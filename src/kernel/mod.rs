@@ -1,4 +1,25 @@
 //! Fast arithmetic on vectors, chosen for the processor at run time.
+//!
+//! One algorithm, several thin instances: a sum over two vectors, in blocks, with several accumulators and a padded or
+//! masked tail. [`scalar`] is the reference that tests judge by, `portable` runs everywhere (crate `wide`), `avx2` and
+//! `avx512` are `std::arch` behind `#[target_feature]`. [`Kernels`] is the table of one level's functions;
+//! [`kernels`] the table for this processor, chosen once. `rerank` scores rows exactly, in f64.
+//!
+//! Invariants: kernels never read beyond a slice and never panic; integer sums are exact; float sums are within the
+//! error bound of recursive f32 summation (`tests/kernel_law.rs`); `rerank` has the same bits on every level.
+//!
+//! Cost: from L2 cache bound by loads, from RAM by its bandwidth: bytes per vector beat instruction sets there.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod rerank;
+pub mod scalar;
+mod table;
+
+pub use table::{DotAndNorm, Kernels, Pairwise, Parts, Rerank, Scorer, kernels};
 
 use std::sync::OnceLock;
 
