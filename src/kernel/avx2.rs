@@ -180,8 +180,8 @@ fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
     }
 }
 
-/// Components of i8 vectors between two moves of the 32-bit sums into i64: 8 lanes of 2^12 terms of at most 255^2 each
-/// stay below 2^31.
+/// Components of i8 vectors between two moves of the 32-bit sums into i64: 2^15 terms of at most 255^2 each stay
+/// below 2^31.
 const I8_BLOCK: usize = 1 << 15;
 
 /// Runs `step` over 32 signed bytes at a time and sums the 32-bit lanes of its `K` accumulators.
@@ -208,9 +208,7 @@ fn fold_i8<const K: usize>(
             sums = step(sums, load_bytes(&x), load_bytes(&y));
         }
         for (total, sum) in totals.iter_mut().zip(sums) {
-            let low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum));
-            let high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(sum));
-            *total += total_i64(_mm256_add_epi64(low, high));
+            *total += i64::from(total_i32(sum));
         }
     }
     totals
@@ -222,6 +220,14 @@ fn load_bytes<T: bytemuck::Pod>(bytes: &[T; 32]) -> __m256i {
     const { assert!(size_of::<T>() == 1) };
     // SAFETY: 32 items of one byte.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn total_i32(v: __m256i) -> i32 {
+    let four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+    let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    _mm_cvtsi128_si32(two) + _mm_extract_epi32::<1>(two)
 }
 
 #[inline]

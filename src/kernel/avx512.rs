@@ -143,26 +143,28 @@ fn l1_inner<T: Lane>(a: &[T], b: &[T]) -> f32 {
 #[target_feature(enable = "avx512bw,avx512vl")]
 fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
     let n = a.len().min(b.len());
+    let (a, b) = (a.as_ptr(), b.as_ptr());
     // Two accumulators for each of the three sums: six chains hide the latency of FMA.
     let mut sums = [[_mm512_setzero_ps(); 3]; 2];
-    let mut i = 0;
-    while i < n {
-        let mask = first_lanes((n - i).min(16));
-        // SAFETY: the mask ends at n, the length of the shorter slice.
-        let (x, y) = unsafe {
-            (
-                T::load(a.as_ptr().add(i), mask),
-                T::load(b.as_ptr().add(i), mask),
-            )
-        };
-        let [dot, aa, bb] = sums[0];
-        let next = [
+    let step = |[dot, aa, bb]: [__m512; 3], x, y| {
+        [
             _mm512_fmadd_ps(x, y, dot),
             _mm512_fmadd_ps(x, x, aa),
             _mm512_fmadd_ps(y, y, bb),
-        ];
-        sums = [sums[1], next];
+        ]
+    };
+    let mut i = 0;
+    while i + 16 <= n {
+        // SAFETY: i + 16 <= n, the length of the shorter slice.
+        let (x, y) = unsafe { (T::load(a.add(i), u16::MAX), T::load(b.add(i), u16::MAX)) };
+        sums = [sums[1], step(sums[0], x, y)];
         i += 16;
+    }
+    if i < n {
+        let mask = first_lanes(n - i);
+        // SAFETY: the mask ends at n.
+        let (x, y) = unsafe { (T::load(a.add(i), mask), T::load(b.add(i), mask)) };
+        sums[0] = step(sums[0], x, y);
     }
     Parts {
         dot: _mm512_reduce_add_ps(_mm512_add_ps(sums[0][0], sums[1][0])),
@@ -171,8 +173,8 @@ fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
     }
 }
 
-/// Components of i8 vectors between two moves of the 32-bit sums into i64: 16 lanes of 2^11 terms of at most 255^2
-/// each stay below 2^31.
+/// Components of i8 vectors between two moves of the 32-bit sums into i64: 2^15 terms of at most 255^2 each stay
+/// below 2^31.
 const I8_BLOCK: usize = 1 << 15;
 
 /// Runs `step` over 64 signed bytes at a time and sums the 32-bit lanes of its `K` accumulators.
@@ -190,31 +192,29 @@ fn fold_i8<const K: usize>(
         // Two accumulators for each sum, by turns.
         let mut sums = [[_mm512_setzero_si512(); K]; 2];
         let mut i = 0;
-        while i < n {
-            let mask = u64::MAX >> (64 - (n - i).min(64));
-            // SAFETY: the mask ends at n, the length of the shorter block.
+        while i + 64 <= n {
+            // SAFETY: i + 64 <= n, the length of the shorter block.
+            let (x, y) = unsafe { (_mm512_loadu_epi8(a.add(i)), _mm512_loadu_epi8(b.add(i))) };
+            sums = [sums[1], step(sums[0], x, y)];
+            i += 64;
+        }
+        if i < n {
+            let mask = u64::MAX >> (64 - (n - i));
+            // SAFETY: the mask ends at n.
             let (x, y) = unsafe {
                 (
                     _mm512_maskz_loadu_epi8(mask, a.add(i)),
                     _mm512_maskz_loadu_epi8(mask, b.add(i)),
                 )
             };
-            sums = [sums[1], step(sums[0], x, y)];
-            i += 64;
+            sums[0] = step(sums[0], x, y);
         }
         for (k, total) in totals.iter_mut().enumerate() {
-            *total += sum_lanes(sums[0][k]) + sum_lanes(sums[1][k]);
+            let both = _mm512_add_epi32(sums[0][k], sums[1][k]);
+            *total += i64::from(_mm512_reduce_add_epi32(both));
         }
     }
     totals
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn sum_lanes(v: __m512i) -> i64 {
-    let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(v));
-    let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(v));
-    _mm512_reduce_add_epi64(_mm512_add_epi64(low, high))
 }
 
 /// |x - y| of signed bytes, as unsigned bytes: up to 255.

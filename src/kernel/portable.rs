@@ -3,7 +3,7 @@
 
 use super::Parts;
 use half::f16;
-use wide::{f32x8, u32x8};
+use wide::{f32x8, u16x8, u32x8};
 
 const LANES: usize = 8;
 
@@ -25,7 +25,7 @@ impl Lane for f16 {
     /// f16 reaches; their exponent is then filled up.
     #[inline(always)]
     fn widen(eight: [f16; LANES]) -> f32x8 {
-        let bits = u32x8::from(eight.map(|h| u32::from(h.to_bits())));
+        let bits = u32x8::from(bytemuck::cast::<[f16; LANES], u16x8>(eight));
         let sign: u32x8 = (bits & u32x8::splat(0x8000)) << 16;
         let magnitude: u32x8 = (bits & u32x8::splat(0x7fff)) << 13;
         let value = bytemuck::cast::<u32x8, f32x8>(magnitude)
