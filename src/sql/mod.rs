@@ -5,7 +5,11 @@
 //! progress. Functions that write or touch files are DIRECTONLY: no view, trigger or schema of a database that somebody
 //! else wrote can call them.
 
+mod memory;
+mod plot;
 mod session;
+mod text_lines;
+mod time;
 mod version;
 pub(crate) mod vtab;
 pub(crate) mod work;
@@ -31,6 +35,10 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     let session = Arc::new(Session::default());
     version::register(conn)?;
     work::register(conn, &session)?;
+    plot::register(conn)?;
+    vtab::function::register::<memory::Memory>(conn, &session)?;
+    vtab::function::register::<text_lines::TextLines>(conn, &session)?;
+    vtab::function::register::<time::Time>(conn, &session)?;
     Ok(())
 }
 

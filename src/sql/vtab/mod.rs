@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 mod callbacks;
+pub(crate) mod function;
 mod plan;
 mod value;
 

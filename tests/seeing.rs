@@ -1,0 +1,277 @@
+//! What shows: charts, times, memory, and the lines of a file.
+
+mod common;
+
+use common::{error, memory, one, rows};
+use rusqlite::types::Value;
+
+const CURVE: &str = "CREATE TABLE curve(x, y, name);
+    INSERT INTO curve VALUES (3, 9.5, 'a'), (1, 1, 'a'), (2, 4, 'a'), (1, NULL, 'a'), (NULL, 7, 'c'), (1, 2, 'b <&>');";
+
+#[test]
+fn a_chart_has_one_line_for_each_series_and_leaves_out_nulls() {
+    let conn = memory();
+    conn.execute_batch(CURVE).unwrap();
+    let svg: String = one(
+        &conn,
+        r#"SELECT plot_line(x, y, name, '{"title": "A <title>", "x_label": "the x", "y_label": "the y"}') FROM curve"#,
+    );
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
+    for text in ["A &lt;title&gt;", "the x", "the y", "b &lt;&amp;&gt;"] {
+        assert!(svg.contains(text), "{text} in {svg}");
+    }
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
+}
+
+#[test]
+fn the_points_of_a_line_are_sorted_by_x() {
+    let conn = memory();
+    conn.execute_batch(CURVE).unwrap();
+    let chart = |order| -> String {
+        one(
+            &conn,
+            &format!(
+                "SELECT plot_line(x, y) FROM (SELECT * FROM curve WHERE name = 'a' ORDER BY {order})"
+            ),
+        )
+    };
+    assert_eq!(chart("x"), chart("x DESC"));
+}
+
+#[test]
+fn a_chart_of_nothing_says_so() {
+    let conn = memory();
+    conn.execute_batch(CURVE).unwrap();
+    for sql in [
+        "SELECT plot_line(x, y) FROM curve WHERE false",
+        "SELECT plot_line(x, y, name, '{\"log_x\": 1}') FROM curve WHERE y IS NULL",
+    ] {
+        let svg: String = one(&conn, sql);
+        assert!(svg.contains("no points"), "{svg}");
+    }
+}
+
+#[test]
+fn any_numbers_make_a_chart() {
+    let conn = memory();
+    for (x, y) in [
+        ("0", "0"),
+        ("1e300", "-1e300"),
+        ("5e-324", "1e15"),
+        ("-7", "1e-200"),
+    ] {
+        let svg: String = one(
+            &conn,
+            &format!(
+                "SELECT plot_line(column1, column2) FROM (VALUES ({x}, {y}), ({x}, {y}), (1, 2))"
+            ),
+        );
+        assert!(
+            svg.contains("<circle") && !svg.contains("NaN"),
+            "{x} {y} {svg}"
+        );
+    }
+}
+
+#[test]
+fn a_chart_says_what_is_wrong_with_its_arguments() {
+    let conn = memory();
+    for (arguments, message) in [
+        ("'a', 1", "plot_line: x: expected a number, got a text"),
+        ("1, x'00'", "plot_line: y: expected a number, got a blob"),
+        (
+            "1, 9e999",
+            "plot_line: y: expected a number from -1e300 to 1e300, got inf",
+        ),
+        (
+            "1, 0, NULL, '{\"log_y\":true}'",
+            "plot_line: y: expected a number above zero because of log_y, got 0",
+        ),
+        (
+            "1, 2, x'00'",
+            "plot_line: series: expected a name, got a blob",
+        ),
+        (
+            "1, 2, 'a', '{\"colour\":1}'",
+            "plot_line: unknown option 'colour'. Valid options: title, x_label, y_label, width, height, log_x, log_y",
+        ),
+        (
+            "1, 2, 'a', '{\"width\":1}'",
+            "plot_line: option 'width': expected pixels from 100 to 10000, got 1",
+        ),
+        (
+            "1, 2, 'a', '{\"log_x\":2}'",
+            "plot_line: option 'log_x': expected 0, 1, false or true, got 2",
+        ),
+        (
+            "1, 2, 'a', '{\"title\":2}'",
+            "plot_line: option 'title': expected a text, got 2",
+        ),
+        (
+            "1, 2, 'a', 5",
+            "plot_line: options: expected a JSON object in a text",
+        ),
+    ] {
+        assert_eq!(
+            error(&conn, &format!("SELECT plot_line({arguments})")),
+            message
+        );
+    }
+    let message = error(&conn, "SELECT plot_line(1, 2, 'a', '{')");
+    assert!(message.contains("line 1 column 1"), "{message}");
+}
+
+#[test]
+fn a_query_is_timed_cold_and_warm() {
+    let conn = memory();
+    let row = rows(
+        &conn,
+        "SELECT first_ms > 0, median_ms >= min_ms, min_ms > 0, runs, rows
+         FROM annoy_time('SELECT 1 UNION ALL SELECT 2', 7)",
+    );
+    assert_eq!(row, [[1, 1, 1, 7, 2].map(Value::Integer)]);
+    assert_eq!(
+        one::<i64>(&conn, "SELECT runs FROM annoy_time('SELECT 1')"),
+        25
+    );
+}
+
+#[test]
+fn only_queries_are_timed() {
+    let conn = memory();
+    conn.execute_batch("CREATE TABLE t(a)").unwrap();
+    for sql in [
+        "INSERT INTO t VALUES (1)",
+        "BEGIN",
+        "ATTACH '':memory:'' AS m",
+    ] {
+        assert_eq!(
+            error(&conn, &format!("SELECT * FROM annoy_time('{sql}')")),
+            "annoy_time: expected a statement that only reads, such as SELECT; this one does not"
+        );
+    }
+    for (arguments, message) in [
+        (
+            "'SELECT :a'",
+            "annoy_time: expected a statement without parameters; write their values into it",
+        ),
+        ("5", "annoy_time: expected the text of a query, got none"),
+        (
+            "'SELECT 1', 0",
+            "annoy_time: repeat: expected an integer from 1 to 1000000",
+        ),
+        (
+            "'SELECT 1; SELECT 2'",
+            "annoy_time: expected one statement, got several",
+        ),
+        (
+            "'SELECT * FROM nowhere'",
+            "annoy_time: no such table: nowhere",
+        ),
+    ] {
+        assert_eq!(
+            error(&conn, &format!("SELECT * FROM annoy_time({arguments})")),
+            message
+        );
+    }
+    assert_eq!(
+        error(&conn, "SELECT * FROM annoy_time"),
+        "annoy_time: argument sql is missing; expected annoy_time(sql, repeat)"
+    );
+    assert_eq!(one::<i64>(&conn, "SELECT count(*) FROM t"), 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_that_of_this_process() {
+    let conn = memory();
+    let row = rows(
+        &conn,
+        "SELECT pid, rss >= private AND private > 100000 AND pss >= private, mapped, mapped_private FROM annoy_memory",
+    );
+    let pid = i64::from(std::process::id());
+    assert_eq!(row, [[pid, 1, 0, 0].map(Value::Integer)]);
+}
+
+#[test]
+fn a_file_is_imported_line_by_line() {
+    let conn = memory();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("it's a corpus.txt");
+    std::fs::write(&path, "one\r\n\nthree äöü").unwrap();
+    let sql_path = path.display().to_string().replace('\'', "''");
+    assert_eq!(
+        rows(
+            &conn,
+            &format!("SELECT line, text, rowid FROM text_lines('{sql_path}')")
+        ),
+        [(1, "one"), (2, ""), (3, "three äöü")].map(|(n, text)| vec![
+            Value::Integer(n),
+            Value::Text(text.to_string()),
+            Value::Integer(n)
+        ])
+    );
+    // The path may come from a table, which is then the outer loop.
+    conn.execute_batch(&format!(
+        "CREATE TABLE files(path); INSERT INTO files VALUES ('{sql_path}'), ('{sql_path}')"
+    ))
+    .unwrap();
+    assert_eq!(
+        one::<i64>(
+            &conn,
+            "SELECT count(*) FROM text_lines(files.path) AS l, files WHERE l.line > 1"
+        ),
+        4
+    );
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_helps() {
+    let conn = memory();
+    let message = error(&conn, "SELECT * FROM text_lines('no/such/file.txt')");
+    assert!(
+        message.starts_with(
+            "text_lines: cannot open 'no/such/file.txt' (give a full path, or one relative to /"
+        ),
+        "{message}"
+    );
+    assert_eq!(
+        error(&conn, "SELECT * FROM text_lines(NULL)"),
+        "text_lines: expected the path of a text file, got no text"
+    );
+}
+
+#[test]
+fn what_touches_files_or_runs_sql_is_kept_out_of_views() {
+    let conn = memory();
+    for call in ["text_lines('/etc/hostname')", "annoy_time('SELECT 1')"] {
+        conn.execute_batch(&format!(
+            "DROP VIEW IF EXISTS v; CREATE VIEW v AS SELECT * FROM {call}"
+        ))
+        .unwrap();
+        let message = error(&conn, "SELECT * FROM v");
+        assert!(
+            message.starts_with("unsafe use of virtual table"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn charts_of_all_sizes_are_drawn() {
+    let conn = memory();
+    conn.execute_batch(CURVE).unwrap();
+    for (width, height) in [(100, 100), (10_000, 100), (100, 10_000)] {
+        let svg: String = one(
+            &conn,
+            &format!(
+                r#"SELECT plot_line(x, y, name, '{{"title":"t", "x_label":"x", "y_label":"y", "width":{width}, "height":{height}}}') FROM curve"#
+            ),
+        );
+        assert!(
+            svg.contains(&format!("width=\"{width}\" height=\"{height}\"")),
+            "{svg}"
+        );
+    }
+}
