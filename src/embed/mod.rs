@@ -1,1 +1,28 @@
-//! From text to vectors.
+//! From text to vectors: word2vec (Mikolov et al. 2013), with gensim's parameters.
+//!
+//! ```text
+//! text -> tokenize -> corpus + vocab -> train (sampling, huffman, hogwild -> kernel::window) -> model
+//! ```
+//!
+//! * [`options`]: what a user may ask for; [`tokenize`]: from text to tokens.
+//! * [`vocab`], [`corpus`]: words by rank, and the text as ids of 4 bytes a token.
+//! * [`sampling`]: which tokens are trained, which words are noise; [`huffman`]: the tree of hierarchical softmax;
+//!   [`random`]: one stream for each (seed, epoch, chunk).
+//! * [`train`]: the loop over the corpus. The arithmetic of one window is in [`kernel::window`](crate::kernel::window).
+//! * [`matrix`]: rows of vectors; `hogwild`: the same rows under several threads.
+//! * [`model`]: what comes out.
+//!
+//! Nothing here knows SQLite. The clock is not read, threads and seeds are arguments.
+
+pub mod corpus;
+mod hogwild;
+pub mod huffman;
+pub mod matrix;
+pub mod model;
+pub mod options;
+pub mod random;
+pub mod sampling;
+pub mod strict_json;
+pub mod tokenize;
+pub mod train;
+pub mod vocab;

@@ -21,6 +21,8 @@ mod table;
 
 pub use table::{DotAndNorm, Kernels, Pairwise, Parts, Rerank, Scorer, kernels};
 
+pub mod window;
+
 use std::sync::OnceLock;
 
 /// An instruction-set level, from the one that runs everywhere upwards. Each includes those before it.

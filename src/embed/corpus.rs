@@ -1,0 +1,273 @@
+//! The text to train on, as word ids: 4 bytes a token.
+//!
+//! Documents are added one at a time, in one pass: each token is counted and stored under a provisional number, and
+//! [`CorpusBuilder::finish`] renumbers them in place by rank and removes the words that are left out. Documents stay
+//! apart: no window crosses from one into the next. No token is lost, however long a document is.
+//!
+//! For training the corpus is cut into *chunks* of about [`CHUNK`] tokens: the unit that one thread takes, with a random
+//! stream of its own, so that what is drawn does not depend on which thread takes it.
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use crate::embed::options::Options;
+use crate::embed::tokenize::Tokenizer;
+use crate::embed::vocab::{Counter, Vocabulary, WordId};
+
+/// A chunk ends with the first document that reaches this many tokens: small enough that the last chunk of a training
+/// keeps no thread waiting, large enough that taking one costs nothing.
+const CHUNK: usize = 16_384;
+
+/// A longer document is cut here. The windows of its pieces do not overlap: of 65,536 positions the outermost ones see
+/// a shorter window, and every token is trained.
+const LONGEST_PIECE: usize = 65_536;
+
+/// Reads documents.
+#[derive(Debug)]
+pub struct CorpusBuilder {
+    options: Options,
+    tokenizer: Tokenizer,
+    counter: Counter,
+    tokens: Vec<u32>,
+    ends: Vec<usize>,
+    n_documents: u64,
+}
+
+impl CorpusBuilder {
+    /// An empty corpus; of the options those of tokenizer and vocabulary are used.
+    #[must_use]
+    pub fn new(options: &Options) -> CorpusBuilder {
+        CorpusBuilder {
+            options: options.clone(),
+            tokenizer: options.tokenizer,
+            counter: Counter::new(options.max_vocab_size),
+            tokens: Vec::new(),
+            ends: Vec::new(),
+            n_documents: 0,
+        }
+    }
+
+    /// Adds one document. A document without tokens counts as a document and has no other effect.
+    ///
+    /// # Errors
+    /// More different words than an id can number.
+    pub fn add_document(&mut self, text: &str) -> Result<()> {
+        self.n_documents += 1;
+        let (tokens, counter) = (&mut self.tokens, &mut self.counter);
+        let mut result = Ok(());
+        self.tokenizer.for_each(text, |token| {
+            if result.is_ok() {
+                match counter.count(token) {
+                    Ok(number) => tokens.push(number),
+                    Err(e) => result = Err(e),
+                }
+            }
+        });
+        result?;
+        if self.ends.last().copied().unwrap_or(0) < self.tokens.len() {
+            self.ends.push(self.tokens.len());
+        }
+        Ok(())
+    }
+
+    /// Tokens read so far.
+    #[must_use]
+    pub fn n_tokens(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
+    /// The vocabulary and the encoded corpus.
+    ///
+    /// # Errors
+    /// When no word is left, with the reason.
+    pub fn finish(self) -> Result<(Vocabulary, Corpus)> {
+        let n_read = self.tokens.len() as u64;
+        let (vocabulary, ids) = self.counter.finish(&self.options, n_read)?;
+        let mut tokens = self.tokens;
+        let mut ends = self.ends;
+
+        // Renumbers in place: what is written never overtakes what is read.
+        let (mut from, mut to) = (0, 0);
+        for end in &mut ends {
+            for i in from..*end {
+                if let Some(id) = ids[tokens[i] as usize] {
+                    tokens[to] = id;
+                    to += 1;
+                }
+            }
+            from = *end;
+            *end = to;
+        }
+        tokens.truncate(to);
+        ends.dedup();
+        if ends.first() == Some(&0) {
+            ends.remove(0);
+        }
+        let corpus = Corpus {
+            tokens,
+            ends,
+            n_read,
+            n_documents: self.n_documents,
+        };
+        Ok((vocabulary, corpus))
+    }
+}
+
+/// An encoded corpus: the ids of the words in the vocabulary, document after document.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    tokens: Vec<WordId>,
+    /// Where each document that has tokens ends; strictly ascending, the last is the number of tokens.
+    ends: Vec<usize>,
+    n_read: u64,
+    n_documents: u64,
+}
+
+/// A run of tokens that one thread trains at a time: whole documents, or a piece of a very long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// The document of the first token.
+    document: usize,
+    pub(super) tokens: Range<usize>,
+}
+
+impl Corpus {
+    /// Tokens that were read, whether their word is in the vocabulary or not.
+    #[must_use]
+    pub fn n_read(&self) -> u64 {
+        self.n_read
+    }
+
+    /// Documents that were read, empty ones included.
+    #[must_use]
+    pub fn n_documents(&self) -> u64 {
+        self.n_documents
+    }
+
+    /// Tokens of words in the vocabulary.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The documents that have tokens, in order.
+    pub fn documents(&self) -> impl Iterator<Item = &[WordId]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.tokens[start..end])
+    }
+
+    /// The corpus cut into chunks; every token is in exactly one.
+    pub(super) fn chunks(&self) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        let (mut start, mut document) = (0, 0);
+        while start < self.tokens.len() {
+            let mut last = document;
+            while self.ends[last] < start + CHUNK && last + 1 < self.ends.len() {
+                last += 1;
+            }
+            let end = self.ends[last].min(start + LONGEST_PIECE);
+            chunks.push(Chunk { document, tokens: start..end });
+            document = if end == self.ends[last] { last + 1 } else { last };
+            start = end;
+        }
+        chunks
+    }
+
+    /// The documents of a chunk: where each begins in the corpus, and its tokens.
+    pub(super) fn pieces<'a>(&'a self, chunk: &Chunk) -> impl Iterator<Item = (usize, &'a [WordId])> {
+        let Range { mut start, end } = chunk.tokens;
+        self.ends[chunk.document..].iter().map_while(move |&document_end| {
+            let piece = start..document_end.min(end);
+            start = piece.end;
+            (!piece.is_empty()).then(|| (piece.start, &self.tokens[piece]))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(options: &str, documents: &[&str]) -> Result<(Vocabulary, Corpus)> {
+        let mut builder = CorpusBuilder::new(&Options::from_json(options).unwrap());
+        for text in documents {
+            builder.add_document(text)?;
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn words_are_sorted_by_count_and_ties_by_first_appearance() {
+        let (vocabulary, corpus) = built(r#"{"min_count":1}"#, &["z b a", "", "a b y z a"]).unwrap();
+        let words: Vec<_> = (0..4).map(|id| vocabulary.word(id)).collect();
+        assert_eq!(words, ["a", "z", "b", "y"]);
+        assert_eq!(vocabulary.counts(), [3, 2, 2, 1]);
+        assert_eq!(corpus.documents().collect::<Vec<_>>(), [&[1, 2, 0][..], &[0, 2, 3, 1, 0]]);
+        assert_eq!((corpus.n_documents(), corpus.n_read(), corpus.n_tokens()), (3, 8, 8));
+    }
+
+    #[test]
+    fn rare_words_leave_and_documents_stay_apart() {
+        let (vocabulary, corpus) = built(r#"{"min_count":2}"#, &["x", "a b", "y a", "q", "b"]).unwrap();
+        assert_eq!((vocabulary.len(), vocabulary.n_tokens(), corpus.n_read()), (2, 4, 7));
+        assert_eq!(corpus.documents().collect::<Vec<_>>(), [&[0, 1][..], &[0], &[1]]);
+    }
+
+    #[test]
+    fn max_final_vocab_raises_min_count_until_the_words_fit() {
+        let text = ["a a a a b b b c c d d e"];
+        for (max, n) in [(5, 5), (4, 4), (3, 2), (2, 2), (1, 1)] {
+            let (vocabulary, _) = built(&format!(r#"{{"min_count":1, "max_final_vocab":{max}}}"#), &text).unwrap();
+            assert_eq!(vocabulary.len(), n, "at most {max}");
+        }
+    }
+
+    #[test]
+    fn max_vocab_size_forgets_the_rarest_words_while_counting() {
+        let text: String = (0..1000).map(|i| format!("often{} rare{i} ", i % 3)).collect();
+        let (vocabulary, corpus) = built(r#"{"min_count":1, "max_vocab_size":10}"#, &[&text]).unwrap();
+        assert!(vocabulary.len() <= 10, "{}", vocabulary.len());
+        assert_eq!(vocabulary.counts()[..3], [334, 333, 333]);
+        assert_eq!(corpus.n_tokens() as u64, vocabulary.n_tokens());
+        assert_eq!(corpus.n_read(), 2000);
+    }
+
+    #[test]
+    fn an_empty_vocabulary_says_why() {
+        let message = built("{}", &["the cat the dog"]).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "no word is left: 4 tokens of 3 words were read, the most frequent, 'the', occurs 2 times, and words that \
+             occur less than 5 times are left out; lower min_count (now 5) or give more text"
+        );
+        for documents in [&[][..], &["", " "]] {
+            let message = built(r#"{"min_count":0}"#, documents).unwrap_err().to_string();
+            assert!(message.starts_with("the corpus has no words"), "{message}");
+        }
+    }
+
+    #[test]
+    fn chunks_cover_every_token_once_and_keep_documents_apart() {
+        let documents: Vec<String> = [1, 5, 20_000, 3, 16_384, 200_000, 2, 65_536, 7]
+            .into_iter()
+            .map(|n| "w ".repeat(n))
+            .collect();
+        let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
+        let (_, corpus) = built(r#"{"min_count":1}"#, &texts).unwrap();
+        let starts: Vec<usize> = std::iter::once(0).chain(corpus.ends.iter().copied()).collect();
+        let mut next = 0;
+        for chunk in corpus.chunks() {
+            assert_eq!(chunk.tokens.start, next);
+            for (start, piece) in corpus.pieces(&chunk) {
+                assert_eq!(start, next);
+                assert!(piece.len() <= LONGEST_PIECE);
+                let document = starts.partition_point(|&s| s <= start) - 1;
+                assert!(start + piece.len() <= starts[document + 1], "a piece crosses a document");
+                next += piece.len();
+            }
+            assert_eq!(chunk.tokens.end, next);
+        }
+        assert_eq!(next, corpus.n_tokens());
+    }
+}

@@ -1,0 +1,445 @@
+//! The arithmetic of word2vec: small blocks of input vectors against small blocks of output vectors.
+//!
+//! A [`Block`] has m inputs x_i and k outputs o_j, a label y_j in {0, 1} and a weight w_j for each output. Its loss is
+//!
+//! ```text
+//! L = - sum_ij w_j log sigma((2 y_j - 1) <x_i, o_j>),        sigma(s) = 1 / (1 + exp(-s))
+//! ```
+//!
+//! and because d/ds log sigma(s) = 1 - sigma(s), the derivative by the score s_ij = <x_i, o_j> is -w_j (y_j - sigma(s_ij))
+//! whichever the label. One step of gradient descent at rate alpha, from the values before the step, is therefore
+//!
+//! ```text
+//! g_ij = alpha w_j (y_j - sigma(s_ij));      x_i += sum_j g_ij o_j;      o_j += sum_i g_ij x_i
+//! ```
+//!
+//! Skip-gram: inputs are the context words of one centre; outputs the centre (y = 1) and the noise words (y = 0), shared
+//! by the window (Ji et al. 2016: "Parallelizing word2vec in shared and distributed memory"). Hierarchical softmax:
+//! outputs are inner nodes, y = 1 - code. CBOW: inputs are means of contexts ([`Span`]), their errors are added up apart.
+//!
+//! Speed: the vectors of a block stay in the nearest cache, its scores in registers: 2 x 6 sums at a time, one sigmoid
+//! for all 16 lanes, then both updates column by column. The algorithm stands once in `lanes`, with one thin instance
+//! for each [`Level`](crate::kernel::Level); [`reference`] is the same in plain f64, and the tests compare.
+
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use crate::kernel::Level;
+
+mod lanes;
+mod portable;
+pub mod reference;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// Most inputs of a block.
+pub const INPUTS: usize = 16;
+/// Most outputs of a block: with the inputs of two rows and one product they fill the registers of AVX2.
+pub const OUTPUTS: usize = 6;
+/// Lanes of one input's scores: [`OUTPUTS`], rounded up.
+const LANES: usize = 8;
+/// Rows are padded to a multiple of this many floats, a cache line; what pads is zero and stays zero.
+pub const PAD: usize = 16;
+
+/// A row of `stride` floats that a step reads and writes. Several rows may be the same one.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    start: *mut f32,
+    lives: PhantomData<&'a Cell<f32>>,
+}
+
+impl<'a> Row<'a> {
+    /// A row that begins at `start`.
+    ///
+    /// # Safety
+    /// For the lifetime `'a`, `start` must be valid for reads and writes of as many floats as the stride of every block
+    /// the row is put into. Other threads may write the same floats only as `embed::hogwild` allows.
+    #[must_use]
+    #[inline]
+    pub unsafe fn new(start: *mut f32) -> Row<'a> {
+        Row { start, lives: PhantomData }
+    }
+
+    /// Asks for the row to be brought near, for a step that comes soon.
+    #[inline]
+    pub fn prefetch(self, stride: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..stride.div_ceil(PAD) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start.wrapping_add(line * PAD).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = stride;
+    }
+}
+
+/// Inputs, outputs and what the step makes of them. See the module page.
+#[derive(Debug)]
+pub struct Block<'a> {
+    stride: usize,
+    /// The step size alpha.
+    pub alpha: f32,
+    n_inputs: usize,
+    n_outputs: usize,
+    inputs: [*mut f32; INPUTS],
+    /// Where the error of each input is added; the input itself, except in CBOW.
+    sinks: [*mut f32; INPUTS],
+    outputs: [*mut f32; OUTPUTS],
+    /// Labels and weights of the outputs, twice: for two inputs side by side.
+    labels: [f32; 2 * LANES],
+    weights: [f32; 2 * LANES],
+    /// For each input, the outputs (bits) that it has nothing to do with.
+    excluded: [u8; INPUTS],
+    any_excluded: bool,
+    /// By input, then output: s_ij, and after the step g_ij.
+    scores: [[f32; LANES]; INPUTS],
+    errors: [[f32; LANES]; INPUTS],
+    lives: PhantomData<Row<'a>>,
+}
+
+impl<'a> Block<'a> {
+    /// An empty block of rows of `stride` floats.
+    ///
+    /// # Panics
+    /// When `stride` is not a multiple of [`PAD`].
+    #[must_use]
+    pub fn new(stride: usize) -> Block<'a> {
+        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        Block {
+            stride,
+            alpha: 0.0,
+            n_inputs: 0,
+            n_outputs: 0,
+            inputs: [std::ptr::null_mut(); INPUTS],
+            sinks: [std::ptr::null_mut(); INPUTS],
+            outputs: [std::ptr::null_mut(); OUTPUTS],
+            labels: [0.0; 2 * LANES],
+            weights: [0.0; 2 * LANES],
+            excluded: [0; INPUTS],
+            any_excluded: false,
+            scores: [[0.0; LANES]; INPUTS],
+            errors: [[0.0; LANES]; INPUTS],
+            lives: PhantomData,
+        }
+    }
+
+    /// Floats of a row.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Removes the inputs.
+    #[inline]
+    pub fn clear_inputs(&mut self) {
+        self.n_inputs = 0;
+    }
+
+    /// Removes the outputs, and what they exclude.
+    #[inline]
+    pub fn clear_outputs(&mut self) {
+        for k in 0..self.n_outputs {
+            self.weights[k] = 0.0;
+            self.weights[LANES + k] = 0.0;
+        }
+        self.n_outputs = 0;
+        if self.any_excluded {
+            self.excluded = [0; INPUTS];
+            self.any_excluded = false;
+        }
+    }
+
+    /// Adds an input, whose error goes to `sink`.
+    ///
+    /// # Panics
+    /// When there are [`INPUTS`] already.
+    #[inline]
+    pub fn input(&mut self, row: Row<'a>, sink: Row<'a>) {
+        self.inputs[self.n_inputs] = row.start;
+        self.sinks[self.n_inputs] = sink.start;
+        self.n_inputs += 1;
+    }
+
+    /// Adds an output. All outputs of a block must be different rows: a step stores each once.
+    ///
+    /// # Panics
+    /// When there are [`OUTPUTS`] already.
+    #[inline]
+    pub fn output(&mut self, row: Row<'a>, label: bool, weight: f32) {
+        let k = self.n_outputs;
+        debug_assert!(!self.outputs[..k].contains(&row.start), "an output is given twice");
+        self.outputs[k] = row.start;
+        for lane in [k, LANES + k] {
+            self.labels[lane] = f32::from(u8::from(label));
+            self.weights[lane] = weight;
+        }
+        self.n_outputs += 1;
+    }
+
+    /// Takes the pair of an input and an output out of the loss.
+    #[inline]
+    pub fn exclude(&mut self, input: usize, output: usize) {
+        self.excluded[input] |= 1 << output;
+        self.any_excluded = true;
+    }
+
+    /// Number of inputs.
+    #[must_use]
+    #[inline]
+    pub fn n_inputs(&self) -> usize {
+        self.n_inputs
+    }
+
+    /// Number of outputs.
+    #[must_use]
+    #[inline]
+    pub fn n_outputs(&self) -> usize {
+        self.n_outputs
+    }
+
+    /// Whether no output can be added.
+    #[must_use]
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.n_outputs == OUTPUTS
+    }
+
+    /// The loss L before the last step, from the scores it computed.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        let mut sum = 0.0;
+        for i in 0..self.n_inputs {
+            for k in 0..self.n_outputs {
+                if self.excluded[i] & (1 << k) == 0 {
+                    let sign = if self.labels[k] == 1.0 { 1.0 } else { -1.0 };
+                    sum += f64::from(self.weights[k] * softplus(-sign * self.scores[i][k]));
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// log(1 + exp(x)) = -log sigma(-x), without overflow.
+fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// Pairs of one input and one positive output each: the words that CBOW predicts from up to [`INPUTS`] means. The same
+/// step as a [`Block`]'s, with label 1, weight 1 and nothing off the diagonal. An output may come several times.
+#[derive(Debug)]
+pub struct Pairs<'a> {
+    stride: usize,
+    /// The step size alpha.
+    pub alpha: f32,
+    n: usize,
+    inputs: [*mut f32; INPUTS],
+    sinks: [*mut f32; INPUTS],
+    outputs: [*mut f32; INPUTS],
+    scores: [f32; INPUTS],
+    errors: [f32; INPUTS],
+    lives: PhantomData<Row<'a>>,
+}
+
+impl<'a> Pairs<'a> {
+    /// No pairs of rows of `stride` floats.
+    ///
+    /// # Panics
+    /// When `stride` is not a multiple of [`PAD`].
+    #[must_use]
+    pub fn new(stride: usize) -> Pairs<'a> {
+        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        Pairs {
+            stride,
+            alpha: 0.0,
+            n: 0,
+            inputs: [std::ptr::null_mut(); INPUTS],
+            sinks: [std::ptr::null_mut(); INPUTS],
+            outputs: [std::ptr::null_mut(); INPUTS],
+            scores: [0.0; INPUTS],
+            errors: [0.0; INPUTS],
+            lives: PhantomData,
+        }
+    }
+
+    /// Removes all pairs.
+    pub fn clear(&mut self) {
+        self.n = 0;
+    }
+
+    /// Adds a pair; the input's error goes to `sink`.
+    ///
+    /// # Panics
+    /// When there are [`INPUTS`] already.
+    #[inline]
+    pub fn push(&mut self, input: Row<'a>, sink: Row<'a>, output: Row<'a>) {
+        self.inputs[self.n] = input.start;
+        self.sinks[self.n] = sink.start;
+        self.outputs[self.n] = output.start;
+        self.n += 1;
+    }
+
+    /// The loss before the last step.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        self.scores[..self.n].iter().map(|&s| f64::from(softplus(-s))).sum()
+    }
+}
+
+/// One mean that CBOW needs: of the rows `from..to` of a span without `own`, times a factor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// First row of the window.
+    pub from: usize,
+    /// One past its last row.
+    pub to: usize,
+    /// The centre, in `from..to`, which is left out.
+    pub own: usize,
+    /// What the sum is multiplied with: 1/n for a mean of n rows.
+    pub factor: f32,
+    /// What the error is multiplied with before each row receives it.
+    pub share: f32,
+}
+
+/// Consecutive tokens whose windows overlap, and the means over those windows. The sums come from prefix sums over the
+/// rows, the errors go back through a difference array: each row is read once and written once, whatever the window.
+#[derive(Debug)]
+pub struct Span<'a> {
+    stride: usize,
+    rows: Vec<*mut f32>,
+    means: Vec<Mean>,
+    /// Prefix sums, later differences: (rows + 1) x stride.
+    sums: Vec<f32>,
+    lives: PhantomData<Row<'a>>,
+}
+
+impl<'a> Span<'a> {
+    /// An empty span of rows of `stride` floats.
+    ///
+    /// # Panics
+    /// When `stride` is not a multiple of [`PAD`].
+    #[must_use]
+    pub fn new(stride: usize) -> Span<'a> {
+        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        Span {
+            stride,
+            rows: Vec::new(),
+            means: Vec::new(),
+            sums: Vec::new(),
+            lives: PhantomData,
+        }
+    }
+
+    /// Removes rows and means.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.means.clear();
+    }
+
+    /// Adds a row.
+    #[inline]
+    pub fn row(&mut self, row: Row<'a>) {
+        self.rows.push(row.start);
+    }
+
+    /// Adds a mean over rows that were added before.
+    ///
+    /// # Panics
+    /// Unless from <= own < to <= number of rows.
+    #[inline]
+    pub fn mean(&mut self, mean: Mean) {
+        assert!(mean.from <= mean.own && mean.own < mean.to && mean.to <= self.rows.len(), "a mean outside its span");
+        self.means.push(mean);
+    }
+
+    /// Number of means.
+    #[must_use]
+    pub fn n_means(&self) -> usize {
+        self.means.len()
+    }
+}
+
+/// The steps at one instruction-set level.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps {
+    level: Level,
+    block: unsafe fn(&mut Block<'_>),
+    pairs: unsafe fn(&mut Pairs<'_>),
+    gather: unsafe fn(&mut Span<'_>, *mut f32),
+    scatter: unsafe fn(&mut Span<'_>, *const f32),
+}
+
+impl Steps {
+    /// The steps at this level, or at the best one below it that the processor has.
+    #[must_use]
+    pub fn at(level: Level) -> Steps {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if level >= Level::Avx512 && Level::Avx512.is_available() {
+                return x86::AVX512;
+            }
+            if level >= Level::Avx2 && Level::Avx2.is_available() {
+                return x86::AVX2;
+            }
+        }
+        let _ = level;
+        portable::STEPS
+    }
+
+    /// The level these steps are for.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// One step of gradient descent on a block.
+    #[inline]
+    pub fn block(&self, block: &mut Block<'_>) {
+        if block.n_inputs > 0 && block.n_outputs > 0 {
+            // SAFETY: the rows are valid by the promise of `Row::new`, the counts are bounded where rows are added, and
+            // `at` hands out only instances the processor can run.
+            unsafe { (self.block)(block) }
+        }
+    }
+
+    /// One step of gradient descent on pairs.
+    #[inline]
+    pub fn pairs(&self, pairs: &mut Pairs<'_>) {
+        // SAFETY: as for `block`.
+        unsafe { (self.pairs)(pairs) }
+    }
+
+    /// Writes the means of a span to `means`: row after row, `stride` floats each.
+    ///
+    /// # Panics
+    /// When `means` has fewer rows than the span has means.
+    pub fn gather(&self, span: &mut Span<'_>, means: &mut [f32]) {
+        assert!(means.len() >= span.means.len() * span.stride, "no room for the means");
+        let n = (span.rows.len() + 1) * span.stride;
+        if span.sums.len() < n {
+            span.sums.resize(n, 0.0);
+        }
+        // SAFETY: as for `block`; both buffers have just been made large enough.
+        unsafe { (self.gather)(span, means.as_mut_ptr()) }
+    }
+
+    /// Adds to each row of a span its share of the errors of all means it is part of. Follows [`Steps::gather`].
+    ///
+    /// # Panics
+    /// When `errors` has fewer rows than the span has means.
+    pub fn scatter(&self, span: &mut Span<'_>, errors: &[f32]) {
+        assert!(errors.len() >= span.means.len() * span.stride, "an error is missing");
+        let n = (span.rows.len() + 1) * span.stride;
+        if span.sums.len() < n {
+            span.sums.resize(n, 0.0);
+        }
+        // SAFETY: as for `gather`.
+        unsafe { (self.scatter)(span, errors.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

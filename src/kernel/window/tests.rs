@@ -1,0 +1,250 @@
+//! Every instance against the plain one, on every level the processor has.
+
+use super::reference::Plain;
+use super::*;
+use crate::embed::random::Random;
+
+const SIZES: [usize; 8] = [1, 2, 15, 16, 17, 100, 300, 1024];
+
+fn levels() -> Vec<Steps> {
+    Level::ALL
+        .into_iter()
+        .filter(|l| {
+            if !l.is_available() {
+                eprintln!("skipped: this processor has no {}", l.name());
+            }
+            l.is_available()
+        })
+        .map(|l| {
+            let steps = Steps::at(l);
+            assert_eq!(steps.level(), l);
+            steps
+        })
+        .collect()
+}
+
+/// n rows of `dim` numbers in -bound..bound, padded with zeros to `stride`.
+fn rows(random: &mut Random, n: usize, dim: usize, bound: f32) -> Vec<f32> {
+    let stride = dim.next_multiple_of(PAD);
+    let mut all = vec![0.0; n * stride];
+    for row in all.chunks_mut(stride) {
+        row[..dim].fill_with(|| (random.unit() * 2.0 - 1.0) * bound);
+    }
+    all
+}
+
+fn row_at<'a>(all: *mut f32, stride: usize, i: usize) -> Row<'a> {
+    // SAFETY: the tests index rows that exist, and keep the buffer alive while they step.
+    unsafe { Row::new(all.add(i * stride)) }
+}
+
+fn plain(all: &[f32], stride: usize) -> Vec<Vec<f64>> {
+    all.chunks(stride).map(|r| r.iter().map(|&x| f64::from(x)).collect()).collect()
+}
+
+fn assert_close(what: &str, got: &[f32], expected: &[Vec<f64>]) {
+    let expected: Vec<f64> = expected.concat();
+    assert_eq!(got.len(), expected.len());
+    for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
+        assert!((f64::from(*g) - e).abs() <= 2e-6 * (1.0 + e.abs()), "{what}: component {i} is {g}, expected {e}");
+    }
+}
+
+#[test]
+fn every_block_steps_as_the_plain_formulas_say() {
+    for steps in levels() {
+        let mut random = Random::new(3, [steps.level() as u64, 0]);
+        for dim in SIZES {
+            for m in 1..=INPUTS {
+                for k in 1..=OUTPUTS {
+                    // Scores of all magnitudes: the larger ones saturate.
+                    let bound = [0.1, 1.0, 8.0][(m + k) % 3] / (dim as f32).sqrt();
+                    let stride = dim.next_multiple_of(PAD);
+                    let mut x = rows(&mut random, m, dim, bound);
+                    let mut o = rows(&mut random, k, dim, bound);
+                    let weights: Vec<f32> = (0..k).map(|j| [1.0, 0.5, 2.0][j % 3]).collect();
+                    let excluded = (m > 2 && k > 1).then_some((m - 1, k - 1));
+
+                    let mut expected = Plain {
+                        inputs: plain(&x, stride),
+                        outputs: plain(&o, stride),
+                        labels: (0..k).map(|j| f64::from(u8::from(j == 0))).collect(),
+                        weights: vec![weights.iter().map(|&w| f64::from(w)).collect(); m],
+                    };
+                    if let Some((i, j)) = excluded {
+                        expected.weights[i][j] = 0.0;
+                    }
+                    let loss = expected.loss();
+                    expected.step(0.05);
+
+                    let mut block = Block::new(stride);
+                    // Leftovers of an earlier, larger block must not matter.
+                    for _ in 0..OUTPUTS {
+                        block.n_outputs += 1;
+                        block.weights = [3.0; 2 * LANES];
+                    }
+                    block.clear_outputs();
+                    block.alpha = 0.05;
+                    for i in 0..m {
+                        let row = row_at(x.as_mut_ptr(), stride, i);
+                        block.input(row, row);
+                    }
+                    for (j, &w) in weights.iter().enumerate() {
+                        block.output(row_at(o.as_mut_ptr(), stride, j), j == 0, w);
+                    }
+                    if let Some((i, j)) = excluded {
+                        block.exclude(i, j);
+                    }
+                    steps.block(&mut block);
+                    let what = format!("{} dim {dim}, {m} inputs, {k} outputs", steps.level().name());
+                    assert!((block.loss() - loss).abs() < 1e-5 * (1.0 + loss), "{what}: loss {} {loss}", block.loss());
+                    assert_close(&what, &x, &expected.inputs);
+                    assert_close(&what, &o, &expected.outputs);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_goes_to_its_sink_and_repeated_inputs_add_up() {
+    for steps in levels() {
+        let mut random = Random::new(4, [0, 0]);
+        let (dim, stride) = (20, 32);
+        let mut x = rows(&mut random, 2, dim, 0.5);
+        let mut o = rows(&mut random, 2, dim, 0.5);
+        let mut sinks = vec![0.0; 2 * stride];
+        let before = x.clone();
+        let mut expected = Plain {
+            inputs: plain(&x, stride),
+            outputs: plain(&o, stride),
+            labels: vec![1.0, 0.0],
+            weights: vec![vec![1.0; 2]; 2],
+        };
+        expected.step(0.5);
+        let mut block = Block::new(stride);
+        block.alpha = 0.5;
+        for i in 0..2 {
+            block.input(row_at(x.as_mut_ptr(), stride, i), row_at(sinks.as_mut_ptr(), stride, i));
+            block.output(row_at(o.as_mut_ptr(), stride, i), i == 0, 1.0);
+        }
+        steps.block(&mut block);
+        assert_eq!(x, before, "an input with a sink of its own is only read");
+        let moved: Vec<f32> = before.iter().zip(&sinks).map(|(b, s)| b + s).collect();
+        assert_close("sinks", &moved, &expected.inputs);
+        assert_close("outputs", &o, &expected.outputs);
+
+        // The same row twice moves twice as far.
+        let mut once = before.clone();
+        let mut out = rows(&mut random, 1, dim, 0.5);
+        let kept = out.clone();
+        let step = |x: &mut Vec<f32>, o: &mut Vec<f32>, times: usize| {
+            let mut block = Block::new(stride);
+            block.alpha = 0.5;
+            for _ in 0..times {
+                let row = row_at(x.as_mut_ptr(), stride, 0);
+                block.input(row, row);
+            }
+            block.output(row_at(o.as_mut_ptr(), stride, 0), true, 1.0);
+            steps.block(&mut block);
+        };
+        step(&mut once, &mut out, 1);
+        let mut twice = before.clone();
+        out = kept;
+        step(&mut twice, &mut out, 2);
+        for c in 0..dim {
+            let (one, two) = (once[c] - before[c], twice[c] - before[c]);
+            assert!((two - 2.0 * one).abs() < 1e-6, "{one} {two}");
+        }
+    }
+}
+
+#[test]
+fn pairs_step_as_blocks_of_one_input_and_one_output() {
+    for steps in levels() {
+        let mut random = Random::new(5, [0, 0]);
+        for dim in SIZES {
+            for n in 1..=INPUTS {
+                let stride = dim.next_multiple_of(PAD);
+                let mut x = rows(&mut random, n, dim, 1.0 / (dim as f32).sqrt());
+                let mut o = rows(&mut random, n, dim, 1.0 / (dim as f32).sqrt());
+                let (mut inputs, mut outputs, mut loss) = (plain(&x, stride), plain(&o, stride), 0.0);
+                for i in 0..n {
+                    let mut one = Plain {
+                        inputs: vec![inputs[i].clone()],
+                        outputs: vec![outputs[i].clone()],
+                        labels: vec![1.0],
+                        weights: vec![vec![1.0]],
+                    };
+                    loss += one.loss();
+                    one.step(0.1);
+                    (inputs[i], outputs[i]) = (one.inputs.remove(0), one.outputs.remove(0));
+                }
+                let mut pairs = Pairs::new(stride);
+                pairs.alpha = 0.1;
+                for i in 0..n {
+                    let row = row_at(x.as_mut_ptr(), stride, i);
+                    pairs.push(row, row, row_at(o.as_mut_ptr(), stride, i));
+                }
+                steps.pairs(&mut pairs);
+                let what = format!("{} dim {dim}, {n} pairs", steps.level().name());
+                assert!((pairs.loss() - loss).abs() < 1e-5 * (1.0 + loss), "{what}");
+                assert_close(&what, &x, &inputs);
+                assert_close(&what, &o, &outputs);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_span_gives_the_means_of_its_windows_and_takes_their_errors_back() {
+    for steps in levels() {
+        let seed = 6;
+        let mut random = Random::new(seed, [0, 0]);
+        for dim in [1, 16, 100] {
+            for n in [1, 2, 7, 40] {
+                let stride = dim.next_multiple_of(PAD);
+                let mut x = rows(&mut random, n, dim, 1.0);
+                let before = plain(&x, stride);
+                let mut span = Span::new(stride);
+                for i in 0..n {
+                    span.row(row_at(x.as_mut_ptr(), stride, i));
+                }
+                let means: Vec<Mean> = (0..n.min(INPUTS))
+                    .map(|own| Mean {
+                        from: own.saturating_sub(random.below(5) as usize),
+                        to: (own + 1 + random.below(5) as usize).min(n),
+                        own,
+                        factor: 0.25,
+                        share: 0.5,
+                    })
+                    .collect();
+                means.iter().for_each(|&m| span.mean(m));
+                let mut h = vec![0.0; means.len() * stride];
+                steps.gather(&mut span, &mut h);
+                let errors = rows(&mut random, means.len(), dim, 1.0);
+                steps.scatter(&mut span, &errors);
+
+                let mut expected_h = Vec::new();
+                let mut expected_x = before.clone();
+                for (m, mean) in means.iter().enumerate() {
+                    let mut sum = vec![0.0; stride];
+                    for r in (mean.from..mean.to).filter(|&r| r != mean.own) {
+                        for c in 0..stride {
+                            sum[c] += 0.25 * before[r][c];
+                            expected_x[r][c] += 0.5 * f64::from(errors[m * stride + c]);
+                        }
+                    }
+                    expected_h.push(sum);
+                }
+                let what = format!("{} dim {dim}, {n} rows, seed {seed}", steps.level().name());
+                let close = |got: &[f32], expected: &[Vec<f64>]| {
+                    // Sums of up to 40 rows of numbers up to 1.
+                    got.iter().zip(expected.concat()).all(|(&g, e)| (f64::from(g) - e).abs() < 2e-5)
+                };
+                assert!(close(&h, &expected_h), "{what}: means");
+                assert!(close(&x, &expected_x), "{what}: rows");
+            }
+        }
+    }
+}
