@@ -154,7 +154,9 @@ impl Corpus {
     /// The documents that have tokens, in order.
     pub fn documents(&self) -> impl Iterator<Item = &[WordId]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.tokens[start..end])
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.tokens[start..end])
     }
 
     /// The corpus cut into chunks; every token is in exactly one.
@@ -167,21 +169,33 @@ impl Corpus {
                 last += 1;
             }
             let end = self.ends[last].min(start + LONGEST_PIECE);
-            chunks.push(Chunk { document, tokens: start..end });
-            document = if end == self.ends[last] { last + 1 } else { last };
+            chunks.push(Chunk {
+                document,
+                tokens: start..end,
+            });
+            document = if end == self.ends[last] {
+                last + 1
+            } else {
+                last
+            };
             start = end;
         }
         chunks
     }
 
     /// The documents of a chunk: where each begins in the corpus, and its tokens.
-    pub(super) fn pieces<'a>(&'a self, chunk: &Chunk) -> impl Iterator<Item = (usize, &'a [WordId])> {
+    pub(super) fn pieces<'a>(
+        &'a self,
+        chunk: &Chunk,
+    ) -> impl Iterator<Item = (usize, &'a [WordId])> {
         let Range { mut start, end } = chunk.tokens;
-        self.ends[chunk.document..].iter().map_while(move |&document_end| {
-            let piece = start..document_end.min(end);
-            start = piece.end;
-            (!piece.is_empty()).then(|| (piece.start, &self.tokens[piece]))
-        })
+        self.ends[chunk.document..]
+            .iter()
+            .map_while(move |&document_end| {
+                let piece = start..document_end.min(end);
+                start = piece.end;
+                (!piece.is_empty()).then(|| (piece.start, &self.tokens[piece]))
+            })
     }
 }
 
@@ -199,34 +213,55 @@ mod tests {
 
     #[test]
     fn words_are_sorted_by_count_and_ties_by_first_appearance() {
-        let (vocabulary, corpus) = built(r#"{"min_count":1}"#, &["z b a", "", "a b y z a"]).unwrap();
+        let (vocabulary, corpus) =
+            built(r#"{"min_count":1}"#, &["z b a", "", "a b y z a"]).unwrap();
         let words: Vec<_> = (0..4).map(|id| vocabulary.word(id)).collect();
         assert_eq!(words, ["a", "z", "b", "y"]);
         assert_eq!(vocabulary.counts(), [3, 2, 2, 1]);
-        assert_eq!(corpus.documents().collect::<Vec<_>>(), [&[1, 2, 0][..], &[0, 2, 3, 1, 0]]);
-        assert_eq!((corpus.n_documents(), corpus.n_read(), corpus.n_tokens()), (3, 8, 8));
+        assert_eq!(
+            corpus.documents().collect::<Vec<_>>(),
+            [&[1, 2, 0][..], &[0, 2, 3, 1, 0]]
+        );
+        assert_eq!(
+            (corpus.n_documents(), corpus.n_read(), corpus.n_tokens()),
+            (3, 8, 8)
+        );
     }
 
     #[test]
     fn rare_words_leave_and_documents_stay_apart() {
-        let (vocabulary, corpus) = built(r#"{"min_count":2}"#, &["x", "a b", "y a", "q", "b"]).unwrap();
-        assert_eq!((vocabulary.len(), vocabulary.n_tokens(), corpus.n_read()), (2, 4, 7));
-        assert_eq!(corpus.documents().collect::<Vec<_>>(), [&[0, 1][..], &[0], &[1]]);
+        let (vocabulary, corpus) =
+            built(r#"{"min_count":2}"#, &["x", "a b", "y a", "q", "b"]).unwrap();
+        assert_eq!(
+            (vocabulary.len(), vocabulary.n_tokens(), corpus.n_read()),
+            (2, 4, 7)
+        );
+        assert_eq!(
+            corpus.documents().collect::<Vec<_>>(),
+            [&[0, 1][..], &[0], &[1]]
+        );
     }
 
     #[test]
     fn max_final_vocab_raises_min_count_until_the_words_fit() {
         let text = ["a a a a b b b c c d d e"];
         for (max, n) in [(5, 5), (4, 4), (3, 2), (2, 2), (1, 1)] {
-            let (vocabulary, _) = built(&format!(r#"{{"min_count":1, "max_final_vocab":{max}}}"#), &text).unwrap();
+            let (vocabulary, _) = built(
+                &format!(r#"{{"min_count":1, "max_final_vocab":{max}}}"#),
+                &text,
+            )
+            .unwrap();
             assert_eq!(vocabulary.len(), n, "at most {max}");
         }
     }
 
     #[test]
     fn max_vocab_size_forgets_the_rarest_words_while_counting() {
-        let text: String = (0..1000).map(|i| format!("often{} rare{i} ", i % 3)).collect();
-        let (vocabulary, corpus) = built(r#"{"min_count":1, "max_vocab_size":10}"#, &[&text]).unwrap();
+        let text: String = (0..1000)
+            .map(|i| format!("often{} rare{i} ", i % 3))
+            .collect();
+        let (vocabulary, corpus) =
+            built(r#"{"min_count":1, "max_vocab_size":10}"#, &[&text]).unwrap();
         assert!(vocabulary.len() <= 10, "{}", vocabulary.len());
         assert_eq!(vocabulary.counts()[..3], [334, 333, 333]);
         assert_eq!(corpus.n_tokens() as u64, vocabulary.n_tokens());
@@ -242,7 +277,9 @@ mod tests {
              occur less than 5 times are left out; lower min_count (now 5) or give more text"
         );
         for documents in [&[][..], &["", " "]] {
-            let message = built(r#"{"min_count":0}"#, documents).unwrap_err().to_string();
+            let message = built(r#"{"min_count":0}"#, documents)
+                .unwrap_err()
+                .to_string();
             assert!(message.starts_with("the corpus has no words"), "{message}");
         }
     }
@@ -255,7 +292,9 @@ mod tests {
             .collect();
         let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
         let (_, corpus) = built(r#"{"min_count":1}"#, &texts).unwrap();
-        let starts: Vec<usize> = std::iter::once(0).chain(corpus.ends.iter().copied()).collect();
+        let starts: Vec<usize> = std::iter::once(0)
+            .chain(corpus.ends.iter().copied())
+            .collect();
         let mut next = 0;
         for chunk in corpus.chunks() {
             assert_eq!(chunk.tokens.start, next);
@@ -263,7 +302,10 @@ mod tests {
                 assert_eq!(start, next);
                 assert!(piece.len() <= LONGEST_PIECE);
                 let document = starts.partition_point(|&s| s <= start) - 1;
-                assert!(start + piece.len() <= starts[document + 1], "a piece crosses a document");
+                assert!(
+                    start + piece.len() <= starts[document + 1],
+                    "a piece crosses a document"
+                );
                 next += piece.len();
             }
             assert_eq!(chunk.tokens.end, next);

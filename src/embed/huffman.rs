@@ -29,7 +29,10 @@ impl Huffman {
     pub fn new(counts: &[u64]) -> Huffman {
         let n = counts.len();
         if n < 2 {
-            return Huffman { starts: vec![0; n + 1], steps: Vec::new() };
+            return Huffman {
+                starts: vec![0; n + 1],
+                steps: Vec::new(),
+            };
         }
         // Nodes 0..n are the words, n.. the inner nodes.
         let mut weight: Vec<u64> = counts.to_vec();
@@ -40,7 +43,8 @@ impl Huffman {
             let mut sum = 0u64;
             for second in [false, true] {
                 // An inner node is ready once it was made before this one.
-                let take_leaf = leaves_left > 0 && (inner == node || weight[leaves_left - 1] <= weight[inner]);
+                let take_leaf =
+                    leaves_left > 0 && (inner == node || weight[leaves_left - 1] <= weight[inner]);
                 let child = if take_leaf {
                     leaves_left -= 1;
                     leaves_left
@@ -65,7 +69,10 @@ impl Huffman {
             starts.push(steps.len());
             let mut node = word;
             while node != root {
-                let step = Step { node: (parent[node] - n) as u32, code: is_second[node] };
+                let step = Step {
+                    node: (parent[node] - n) as u32,
+                    code: is_second[node],
+                };
                 steps.push(step);
                 node = parent[node];
             }
@@ -108,14 +115,25 @@ mod tests {
     fn the_code_is_optimal_and_prefix_free() {
         for (seed, n) in [(1, 1), (2, 2), (3, 3), (4, 10), (5, 257), (6, 5000)] {
             let mut random = Random::new(seed, [0, 0]);
-            let mut counts: Vec<u64> = (0..n).map(|_| 1 + u64::from(random.below(1 << random.below(20)))).collect();
+            let mut count = || {
+                let magnitude = random.below(20);
+                1 + u64::from(random.below(1 << magnitude))
+            };
+            let mut counts: Vec<u64> = (0..n).map(|_| count()).collect();
             counts.sort_unstable_by_key(|&c| Reverse(c));
             let tree = Huffman::new(&counts);
             let paths: Vec<&[Step]> = (0..n).map(|id| tree.path(id)).collect();
 
-            let cost: u64 = paths.iter().zip(&counts).map(|(p, c)| p.len() as u64 * c).sum();
+            let cost: u64 = paths
+                .iter()
+                .zip(&counts)
+                .map(|(p, c)| p.len() as u64 * c)
+                .sum();
             assert_eq!(cost, optimal_cost(&counts), "seed {seed}, {n} words");
-            assert!(paths.windows(2).all(|p| p[0].len() <= p[1].len()), "a rarer word has a shorter path");
+            assert!(
+                paths.windows(2).all(|p| p[0].len() <= p[1].len()),
+                "a rarer word has a shorter path"
+            );
 
             // A node is always reached the same way, so no code is the beginning of another.
             let mut ends = HashSet::new();
@@ -123,7 +141,8 @@ mod tests {
             for path in &paths {
                 let codes: Vec<bool> = path.iter().map(|s| s.code).collect();
                 for (i, step) in path.iter().enumerate() {
-                    let seen = prefix_of[step.node as usize].get_or_insert_with(|| codes[..i].to_vec());
+                    let seen =
+                        prefix_of[step.node as usize].get_or_insert_with(|| codes[..i].to_vec());
                     assert_eq!(*seen, codes[..i]);
                 }
                 assert!(ends.insert(codes));

@@ -8,7 +8,7 @@
 use std::fmt::Display;
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::embed::strict_json;
 use crate::embed::tokenize::{Splitter, Tokenizer};
@@ -130,15 +130,36 @@ pub const NAMES: [&str; 21] = [
 
 /// gensim's parameters that mean nothing here, each with the reason.
 const REFUSED: [(&str, &str); 13] = [
-    ("sentences", "the corpus is the table and column given to the function"),
-    ("corpus_iterable", "the corpus is the table and column given to the function"),
-    ("corpus_file", "the corpus is the table and column given to the function"),
-    ("batch_words", "documents of any length are trained whole, so there is no batch to size"),
+    (
+        "sentences",
+        "the corpus is the table and column given to the function",
+    ),
+    (
+        "corpus_iterable",
+        "the corpus is the table and column given to the function",
+    ),
+    (
+        "corpus_file",
+        "the corpus is the table and column given to the function",
+    ),
+    (
+        "batch_words",
+        "documents of any length are trained whole, so there is no batch to size",
+    ),
     ("compute_loss", "the loss is always in the summary"),
     ("callbacks", "the summary reports the loss of every epoch"),
-    ("sorted_vocab", "the vocabulary is always sorted by count, most frequent first"),
-    ("trim_rule", "use min_count, max_final_vocab, or a WHERE in a view of the corpus"),
-    ("hashfxn", "every initial vector is derived from the seed and the word's rank"),
+    (
+        "sorted_vocab",
+        "the vocabulary is always sorted by count, most frequent first",
+    ),
+    (
+        "trim_rule",
+        "use min_count, max_final_vocab, or a WHERE in a view of the corpus",
+    ),
+    (
+        "hashfxn",
+        "every initial vector is derived from the seed and the word's rank",
+    ),
     ("null_word", "only gensim's doc2vec uses it"),
     ("comment", "put comments in a table of your own"),
     ("size", "gensim 4 calls it vector_size"),
@@ -164,7 +185,10 @@ impl Options {
         let mut o = Options::default();
         let mut threads_from: Option<String> = None;
         for (name, value) in pairs {
-            let given = Given { name: &name, value: &value };
+            let given = Given {
+                name: &name,
+                value: &value,
+            };
             match name.as_str() {
                 "vector_size" => o.vector_size = given.integer(1, MAX_DIM as u64)? as usize,
                 "alpha" => o.alpha = given.number(0.0, 100.0)?,
@@ -188,7 +212,9 @@ impl Options {
                 "shrink_windows" => o.shrink_windows = given.flag()?,
                 "threads" | "workers" => {
                     if let Some(other) = threads_from {
-                        bail!("options '{other}' and '{name}' are the same option: give one of them");
+                        bail!(
+                            "options '{other}' and '{name}' are the same option: give one of them"
+                        );
                     }
                     o.threads = given.integer(1, 256)? as usize;
                     threads_from = Some(name);
@@ -259,10 +285,15 @@ pub fn unknown(name: &str, more: &[&str]) -> anyhow::Error {
     let all: Vec<&str> = NAMES.iter().chain(more).copied().collect();
     let nearest = all.iter().map(|n| (edits(name, n), n)).min();
     let hint = match nearest {
-        Some((distance, n)) if distance <= 3 && distance < n.len() => format!("; did you mean '{n}'?"),
+        Some((distance, n)) if distance <= 3 && distance < n.len() => {
+            format!("; did you mean '{n}'?")
+        }
         _ => String::new(),
     };
-    anyhow!("unknown option '{name}'{hint} Valid options: {}", all.join(", "))
+    anyhow!(
+        "unknown option '{name}'{hint} Valid options: {}",
+        all.join(", ")
+    )
 }
 
 /// Insertions, deletions and replacements that lead from one name to another (Levenshtein).
@@ -289,7 +320,11 @@ struct Given<'a> {
 
 impl Given<'_> {
     fn wrong<T>(&self, expected: impl Display) -> Result<T> {
-        bail!("option '{}': expected {expected}, got {}", self.name, self.value)
+        bail!(
+            "option '{}': expected {expected}, got {}",
+            self.name,
+            self.value
+        )
     }
 
     fn integer(&self, low: u64, high: u64) -> Result<u64> {
@@ -330,7 +365,10 @@ impl Given<'_> {
     }
 
     fn choice<T: Copy>(&self, all: &[(&str, T)]) -> Result<T> {
-        let found = self.value.as_str().and_then(|s| all.iter().find(|(n, _)| *n == s));
+        let found = self
+            .value
+            .as_str()
+            .and_then(|s| all.iter().find(|(n, _)| *n == s));
         match found {
             Some((_, t)) => Ok(*t),
             None => {
@@ -363,14 +401,22 @@ mod tests {
         let options = Options::from_json(text).unwrap();
         assert_eq!(options.seed, 9_007_199_254_740_993);
         assert_eq!(options.threads, 2);
-        assert_eq!(Options::from_json(&options.to_json().to_string()).unwrap(), options);
+        assert_eq!(
+            Options::from_json(&options.to_json().to_string()).unwrap(),
+            options
+        );
     }
 
     #[test]
     fn every_listed_name_is_understood() {
         for name in NAMES {
-            let message = Options::from_json(&format!("{{\"{name}\": []}}")).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("option '{name}': expected")), "{message}");
+            let message = Options::from_json(&format!("{{\"{name}\": []}}"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with(&format!("option '{name}': expected")),
+                "{message}"
+            );
         }
     }
 
@@ -399,17 +445,38 @@ mod tests {
     #[test]
     fn wrong_types_and_ranges_say_what_was_expected_and_what_came() {
         for (text, message) in [
-            (r#"{"vector_size": 0}"#, "option 'vector_size': expected an integer from 1 to 65536, got 0"),
-            (r#"{"vector_size": 65537}"#, "option 'vector_size': expected an integer from 1 to 65536, got 65537"),
-            (r#"{"vector_size": "100"}"#, "option 'vector_size': expected an integer from 1 to 65536, got \"100\""),
-            (r#"{"window": 2.5}"#, "option 'window': expected an integer from 1 to 10000, got 2.5"),
-            (r#"{"alpha": -1}"#, "option 'alpha': expected a number from 0 to 100, got -1"),
-            (r#"{"sg": 2}"#, "option 'sg': expected 0, 1, false or true, got 2"),
+            (
+                r#"{"vector_size": 0}"#,
+                "option 'vector_size': expected an integer from 1 to 65536, got 0",
+            ),
+            (
+                r#"{"vector_size": 65537}"#,
+                "option 'vector_size': expected an integer from 1 to 65536, got 65537",
+            ),
+            (
+                r#"{"vector_size": "100"}"#,
+                "option 'vector_size': expected an integer from 1 to 65536, got \"100\"",
+            ),
+            (
+                r#"{"window": 2.5}"#,
+                "option 'window': expected an integer from 1 to 10000, got 2.5",
+            ),
+            (
+                r#"{"alpha": -1}"#,
+                "option 'alpha': expected a number from 0 to 100, got -1",
+            ),
+            (
+                r#"{"sg": 2}"#,
+                "option 'sg': expected 0, 1, false or true, got 2",
+            ),
             (
                 r#"{"tokenizer": "words"}"#,
                 "option 'tokenizer': expected \"whitespace\" or \"simple\" or \"unicode\", got \"words\"",
             ),
-            (r#"{"threads": 0}"#, "option 'threads': expected an integer from 1 to 256, got 0"),
+            (
+                r#"{"threads": 0}"#,
+                "option 'threads': expected an integer from 1 to 256, got 0",
+            ),
         ] {
             assert_eq!(error(text), message);
         }
@@ -417,8 +484,14 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        assert!(error(r#"{"hs": 0, "negative": 0}"#).starts_with("hs = 0 with negative = 0 trains nothing"));
-        assert!(error(r#"{"alpha": 0.01, "min_alpha": 0.1}"#).starts_with("min_alpha 0.1 is above alpha 0.01"));
+        assert!(
+            error(r#"{"hs": 0, "negative": 0}"#)
+                .starts_with("hs = 0 with negative = 0 trains nothing")
+        );
+        assert!(
+            error(r#"{"alpha": 0.01, "min_alpha": 0.1}"#)
+                .starts_with("min_alpha 0.1 is above alpha 0.01")
+        );
         assert_eq!(
             error(r#"{"threads": 1, "workers": 1}"#),
             "options 'threads' and 'workers' are the same option: give one of them"

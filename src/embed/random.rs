@@ -88,7 +88,10 @@ mod tests {
         }
         let expected = f64::from(n) / cells as f64;
         for counts in [below, unit] {
-            let chi2: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
+            let chi2: f64 = counts
+                .iter()
+                .map(|c| (c - expected).powi(2) / expected)
+                .sum();
             // The 0.9999 quantile of chi-square with 9 degrees of freedom is 33.7.
             assert!(chi2 < 33.7, "{chi2} {counts:?}");
         }

@@ -47,20 +47,29 @@ impl Noise {
     /// When the exponent takes a count out of the range of numbers.
     pub fn new(counts: &[u64], ns_exponent: f64) -> Result<Noise> {
         // By the largest logarithm, so that no exponent that is allowed overflows.
-        let logs: Vec<f64> = counts.iter().map(|&c| (c.max(1) as f64).ln() * ns_exponent).collect();
+        let logs: Vec<f64> = counts
+            .iter()
+            .map(|&c| (c.max(1) as f64).ln() * ns_exponent)
+            .collect();
         let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut share: Vec<f64> = logs.iter().map(|l| (l - largest).exp()).collect();
         let sum: f64 = share.iter().sum();
         if !sum.is_normal() {
-            bail!("ns_exponent {ns_exponent}: expected an exponent for which count^ns_exponent is a finite number");
+            bail!(
+                "ns_exponent {ns_exponent}: expected an exponent for which count^ns_exponent is a finite number"
+            );
         }
         let n = share.len();
         share.iter_mut().for_each(|s| *s *= n as f64 / sum);
 
         let mut cells: Vec<Cell> = (0..n as u32)
-            .map(|id| Cell { threshold: u32::MAX, other: id })
+            .map(|id| Cell {
+                threshold: u32::MAX,
+                other: id,
+            })
             .collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| share[i] < 1.0);
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..n).partition(|&i| share[i] < 1.0);
         while let (Some(s), Some(&l)) = (small.pop(), large.last()) {
             cells[s] = Cell {
                 threshold: (share[s] * (1u64 << 32) as f64) as u32,
@@ -82,7 +91,11 @@ impl Noise {
         let bits = random.bits();
         let id = (((bits >> 32) * self.cells.len() as u64) >> 32) as u32;
         let cell = self.cells[id as usize];
-        if (bits as u32) < cell.threshold { id } else { cell.other }
+        if (bits as u32) < cell.threshold {
+            id
+        } else {
+            cell.other
+        }
     }
 }
 
@@ -102,7 +115,10 @@ mod tests {
         ] {
             let keep = keep_probabilities(&counts, sample);
             for (k, e) in keep.iter().zip(expected) {
-                assert!((f64::from(*k) - e).abs() < 2e-6, "sample {sample}: {keep:?}, expected {expected:?}");
+                assert!(
+                    (f64::from(*k) - e).abs() < 2e-6,
+                    "sample {sample}: {keep:?}, expected {expected:?}"
+                );
             }
         }
     }
@@ -119,7 +135,10 @@ mod tests {
             for _ in 0..n {
                 drawn[noise.draw(&mut random) as usize] += 1;
             }
-            let weights: Vec<f64> = counts.iter().map(|&c| (c as f64).powf(ns_exponent)).collect();
+            let weights: Vec<f64> = counts
+                .iter()
+                .map(|&c| (c as f64).powf(ns_exponent))
+                .collect();
             let sum: f64 = weights.iter().sum();
             let mut chi2 = 0.0;
             for (&d, w) in drawn.iter().zip(&weights) {
@@ -128,13 +147,20 @@ mod tests {
                 chi2 += (d as f64 - expected).powi(2) / expected;
             }
             // 199 degrees of freedom: mean 199, standard deviation 20; five of them above.
-            assert!(chi2 < 300.0, "ns_exponent {ns_exponent}, seed {seed}: chi-square {chi2}");
+            assert!(
+                chi2 < 300.0,
+                "ns_exponent {ns_exponent}, seed {seed}: chi-square {chi2}"
+            );
         }
     }
 
     #[test]
     fn noise_of_one_word_and_of_extreme_exponents_draws_words_that_exist() {
-        for (counts, ns_exponent) in [(vec![3], 0.75), (vec![u64::MAX, 1], 10.0), (vec![u64::MAX, 1, 1], -10.0)] {
+        for (counts, ns_exponent) in [
+            (vec![3], 0.75),
+            (vec![u64::MAX, 1], 10.0),
+            (vec![u64::MAX, 1, 1], -10.0),
+        ] {
             let noise = Noise::new(&counts, ns_exponent).unwrap();
             let mut random = Random::new(1, [0, 0]);
             for _ in 0..100 {

@@ -16,7 +16,12 @@ pub fn object(text: &str) -> Result<Vec<(String, Value)>> {
     reader
         .deserialize_map(Pairs)
         .and_then(|pairs| reader.end().map(|()| pairs))
-        .map_err(|e| anyhow!("options: expected a JSON object such as {{\"name\": 1}}, got {}: {e}", shown(text)))
+        .map_err(|e| {
+            anyhow!(
+                "options: expected a JSON object such as {{\"name\": 1}}, got {}: {e}",
+                shown(text)
+            )
+        })
 }
 
 /// At most 40 characters of a text, quoted.
@@ -55,7 +60,13 @@ mod tests {
     #[test]
     fn names_keep_their_order() {
         let pairs = object(r#" {"b": 1, "a": [2]} "#).unwrap();
-        assert_eq!(pairs, [("b".to_string(), Value::from(1)), ("a".to_string(), Value::from(vec![2]))]);
+        assert_eq!(
+            pairs,
+            [
+                ("b".to_string(), Value::from(1)),
+                ("a".to_string(), Value::from(vec![2]))
+            ]
+        );
     }
 
     #[test]

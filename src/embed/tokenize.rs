@@ -64,7 +64,10 @@ impl Tokenizer {
             text
         };
         match self.splitter {
-            Splitter::Whitespace => text.split(is_space).filter(|t| !t.is_empty()).for_each(each),
+            Splitter::Whitespace => text
+                .split(is_space)
+                .filter(|t| !t.is_empty())
+                .for_each(each),
             Splitter::Unicode => text
                 .split(|c: char| !c.is_alphanumeric())
                 .filter(|t| !t.is_empty())
@@ -98,11 +101,12 @@ fn is_simple(c: char) -> bool {
 fn is_decimal_digit(c: char) -> bool {
     // The zeros of Unicode 14, from the Unicode Character Database.
     const ZEROS: [u32; 66] = [
-        0x30, 0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50, 0xED0,
-        0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620,
-        0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0,
-        0x112F0, 0x11450, 0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60,
-        0x16AC0, 0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
+        0x30, 0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66,
+        0xDE6, 0xE50, 0xED0, 0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90,
+        0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0,
+        0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450, 0x114D0,
+        0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60, 0x16AC0,
+        0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
     ];
     let c = c as u32;
     let below = ZEROS.partition_point(|&zero| zero <= c);
@@ -115,17 +119,28 @@ mod tests {
 
     fn tokens(splitter: Splitter, lowercase: bool, text: &str) -> Vec<String> {
         let mut all = Vec::new();
-        Tokenizer { splitter, lowercase }.for_each(text, |t| all.push(t.to_string()));
+        Tokenizer {
+            splitter,
+            lowercase,
+        }
+        .for_each(text, |t| all.push(t.to_string()));
         all
     }
 
     #[test]
     fn whitespace_keeps_punctuation_and_knows_pythons_separators() {
         assert_eq!(
-            tokens(Splitter::Whitespace, true, " The cat,\u{a0}sat\x1fon\u{2003}IT. \n"),
+            tokens(
+                Splitter::Whitespace,
+                true,
+                " The cat,\u{a0}sat\x1fon\u{2003}IT. \n"
+            ),
             ["the", "cat,", "sat", "on", "it."]
         );
-        assert_eq!(tokens(Splitter::Whitespace, false, "The Cat"), ["The", "Cat"]);
+        assert_eq!(
+            tokens(Splitter::Whitespace, false, "The Cat"),
+            ["The", "Cat"]
+        );
         assert!(tokens(Splitter::Whitespace, true, " \t ").is_empty());
     }
 
@@ -135,9 +150,15 @@ mod tests {
         for (text, expected) in [
             ("It's 3 o'clock, x2y!", vec!["it", "clock"]),
             ("_hidden snake_case a__", vec!["snake_case", "a__"]),
-            ("fifteenletters1 abcdefghijklmno abcdefghijklmnop", vec!["fifteenletters", "abcdefghijklmno"]),
+            (
+                "fifteenletters1 abcdefghijklmno abcdefghijklmnop",
+                vec!["fifteenletters", "abcdefghijklmno"],
+            ),
             ("25 m² and Ⅷth ½cup", vec!["m²", "and", "ⅷth", "½cup"]),
-            ("ΟΔΟΣ straße ПРИВЕТ 漢字 ١٢٣اب", vec!["οδος", "straße", "привет", "漢字", "اب"]),
+            (
+                "ΟΔΟΣ straße ПРИВЕТ 漢字 ١٢٣اب",
+                vec!["οδος", "straße", "привет", "漢字", "اب"],
+            ),
             ("İstanbul", vec!["stanbul"]),
         ] {
             assert_eq!(tokens(Splitter::Simple, true, text), expected, "{text}");

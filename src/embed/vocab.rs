@@ -47,7 +47,10 @@ impl Vocabulary {
     /// The id of a word. Looks at every word; for a handful of look-ups.
     #[must_use]
     pub fn find(&self, word: &str) -> Option<WordId> {
-        self.words.iter().position(|w| &**w == word).map(|i| i as WordId)
+        self.words
+            .iter()
+            .position(|w| &**w == word)
+            .map(|i| i as WordId)
     }
 }
 
@@ -84,7 +87,10 @@ impl Counter {
             self.forget();
         }
         let Ok(number) = u32::try_from(self.counts.len()) else {
-            bail!("the corpus has more than {} different words: expected words of a language", u32::MAX);
+            bail!(
+                "the corpus has more than {} different words: expected words of a language",
+                u32::MAX
+            );
         };
         self.counts.push(1);
         self.numbers.insert(word.into(), number);
@@ -106,10 +112,16 @@ impl Counter {
     }
 
     /// The vocabulary, and the final id of each provisional number (`None`: the word is left out).
-    pub(super) fn finish(self, options: &Options, n_read: u64) -> Result<(Vocabulary, Vec<Option<WordId>>)> {
+    pub(super) fn finish(
+        self,
+        options: &Options,
+        n_read: u64,
+    ) -> Result<(Vocabulary, Vec<Option<WordId>>)> {
         let n_seen = self.counts.len();
         let mut all: Vec<(Box<str>, u32)> = self.numbers.into_iter().collect();
-        all.sort_unstable_by_key(|(_, number)| (std::cmp::Reverse(self.counts[*number as usize]), *number));
+        all.sort_unstable_by_key(|(_, number)| {
+            (std::cmp::Reverse(self.counts[*number as usize]), *number)
+        });
         let count_of = |entry: &(Box<str>, u32)| self.counts[entry.1 as usize];
 
         let mut bound = options.min_count;
@@ -131,7 +143,11 @@ impl Counter {
                     first.0,
                     count_of(first),
                     options.min_count,
-                    if options.max_final_vocab.is_some() { ", raise max_final_vocab" } else { "" },
+                    if options.max_final_vocab.is_some() {
+                        ", raise max_final_vocab"
+                    } else {
+                        ""
+                    },
                 ),
             }
         }

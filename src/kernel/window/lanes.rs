@@ -3,6 +3,11 @@
 //! Everything is `inline(always)`: an instance is a function with the right `target_feature` into which all of this is
 //! inlined, so that the intrinsics become instructions.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over constant bounds, which unroll; several arrays share each index"
+)]
+
 use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
 
 /// A register of N floats. N divides [`PAD`].
@@ -119,7 +124,10 @@ unsafe fn errors<V: Lanes>(b: &mut Block<'_>) {
     unsafe {
         let alpha = V::splat(b.alpha);
         let n = b.n_inputs.next_multiple_of(2) * LANES;
-        let (from, to) = (b.scores.as_ptr().cast::<f32>(), b.errors.as_mut_ptr().cast::<f32>());
+        let (from, to) = (
+            b.scores.as_ptr().cast::<f32>(),
+            b.errors.as_mut_ptr().cast::<f32>(),
+        );
         let mut lane = 0;
         while lane < n {
             let within = lane % (2 * LANES);
@@ -227,9 +235,9 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
 
 /// Prefix sums over the rows of a span, and the means from them.
 #[inline(always)]
-pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>, means: *mut f32) {
+pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>) {
     let stride = span.stride;
-    // SAFETY: `sums` has one row more than the span, `means` one for each mean, and each mean lies within the span.
+    // SAFETY: `sums` has one row more than the span, each window lies within it, and all rows have `stride` floats.
     unsafe {
         let sums = span.sums.as_mut_ptr();
         let mut column = 0;
@@ -242,13 +250,15 @@ pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>, means: *mut f32) {
             }
             column += V::N;
         }
-        for (m, mean) in span.means.iter().enumerate() {
+        for mean in &span.means {
             let factor = V::splat(mean.factor);
             let mut column = 0;
             while column < stride {
-                let all = V::load(sums.add(mean.to * stride + column)).sub(V::load(sums.add(mean.from * stride + column)));
+                let all = V::load(sums.add(mean.to * stride + column))
+                    .sub(V::load(sums.add(mean.from * stride + column)));
                 let own = V::load(span.rows[mean.own].add(column));
-                all.sub(own).mul(factor).store(means.add(m * stride + column));
+                all.sub(own).mul(factor).store(mean.mean.start.add(column));
+                V::splat(0.0).store(mean.error.start.add(column));
                 column += V::N;
             }
         }
@@ -257,7 +267,7 @@ pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>, means: *mut f32) {
 
 /// The errors of all means as differences, summed up on the way through the rows.
 #[inline(always)]
-pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>, errors: *const f32) {
+pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>) {
     const { assert!(PAD.is_multiple_of(V::N)) };
     let stride = span.stride;
     // SAFETY: as for `gather`.
@@ -265,12 +275,15 @@ pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>, errors: *const f32) 
         let n = (span.rows.len() + 1) * stride;
         span.sums[..n].fill(0.0);
         let sums = span.sums.as_mut_ptr();
-        for (m, mean) in span.means.iter().enumerate() {
+        for mean in &span.means {
             let share = V::splat(mean.share);
             let mut column = 0;
             while column < stride {
-                let error = V::load(errors.add(m * stride + column)).mul(share);
-                let (from, to) = (sums.add(mean.from * stride + column), sums.add(mean.to * stride + column));
+                let error = V::load(mean.error.start.add(column)).mul(share);
+                let (from, to) = (
+                    sums.add(mean.from * stride + column),
+                    sums.add(mean.to * stride + column),
+                );
                 V::load(from).add(error).store(from);
                 V::load(to).sub(error).store(to);
                 column += V::N;
@@ -285,13 +298,15 @@ pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>, errors: *const f32) 
             }
             column += V::N;
         }
-        for (m, mean) in span.means.iter().enumerate() {
+        for mean in &span.means {
             let share = V::splat(-mean.share);
             let own = span.rows[mean.own];
             let mut column = 0;
             while column < stride {
-                let error = V::load(errors.add(m * stride + column));
-                share.mul_add(error, V::load(own.add(column))).store(own.add(column));
+                let error = V::load(mean.error.start.add(column));
+                share
+                    .mul_add(error, V::load(own.add(column)))
+                    .store(own.add(column));
                 column += V::N;
             }
         }

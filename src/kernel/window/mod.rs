@@ -59,7 +59,10 @@ impl<'a> Row<'a> {
     #[must_use]
     #[inline]
     pub unsafe fn new(start: *mut f32) -> Row<'a> {
-        Row { start, lives: PhantomData }
+        Row {
+            start,
+            lives: PhantomData,
+        }
     }
 
     /// Asks for the row to be brought near, for a step that comes soon.
@@ -107,7 +110,10 @@ impl<'a> Block<'a> {
     /// When `stride` is not a multiple of [`PAD`].
     #[must_use]
     pub fn new(stride: usize) -> Block<'a> {
-        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        assert!(
+            stride.is_multiple_of(PAD),
+            "rows are padded to a multiple of {PAD} floats"
+        );
         Block {
             stride,
             alpha: 0.0,
@@ -170,7 +176,10 @@ impl<'a> Block<'a> {
     #[inline]
     pub fn output(&mut self, row: Row<'a>, label: bool, weight: f32) {
         let k = self.n_outputs;
-        debug_assert!(!self.outputs[..k].contains(&row.start), "an output is given twice");
+        debug_assert!(
+            !self.outputs[..k].contains(&row.start),
+            "an output is given twice"
+        );
         self.outputs[k] = row.start;
         for lane in [k, LANES + k] {
             self.labels[lane] = f32::from(u8::from(label));
@@ -251,7 +260,10 @@ impl<'a> Pairs<'a> {
     /// When `stride` is not a multiple of [`PAD`].
     #[must_use]
     pub fn new(stride: usize) -> Pairs<'a> {
-        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        assert!(
+            stride.is_multiple_of(PAD),
+            "rows are padded to a multiple of {PAD} floats"
+        );
         Pairs {
             stride,
             alpha: 0.0,
@@ -285,13 +297,16 @@ impl<'a> Pairs<'a> {
     /// The loss before the last step.
     #[must_use]
     pub fn loss(&self) -> f64 {
-        self.scores[..self.n].iter().map(|&s| f64::from(softplus(-s))).sum()
+        self.scores[..self.n]
+            .iter()
+            .map(|&s| f64::from(softplus(-s)))
+            .sum()
     }
 }
 
 /// One mean that CBOW needs: of the rows `from..to` of a span without `own`, times a factor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mean {
+#[derive(Debug, Clone, Copy)]
+pub struct Mean<'a> {
     /// First row of the window.
     pub from: usize,
     /// One past its last row.
@@ -302,6 +317,10 @@ pub struct Mean {
     pub factor: f32,
     /// What the error is multiplied with before each row receives it.
     pub share: f32,
+    /// Where the mean is written.
+    pub mean: Row<'a>,
+    /// Where its error is collected.
+    pub error: Row<'a>,
 }
 
 /// Consecutive tokens whose windows overlap, and the means over those windows. The sums come from prefix sums over the
@@ -310,10 +329,9 @@ pub struct Mean {
 pub struct Span<'a> {
     stride: usize,
     rows: Vec<*mut f32>,
-    means: Vec<Mean>,
+    means: Vec<Mean<'a>>,
     /// Prefix sums, later differences: (rows + 1) x stride.
     sums: Vec<f32>,
-    lives: PhantomData<Row<'a>>,
 }
 
 impl<'a> Span<'a> {
@@ -323,13 +341,15 @@ impl<'a> Span<'a> {
     /// When `stride` is not a multiple of [`PAD`].
     #[must_use]
     pub fn new(stride: usize) -> Span<'a> {
-        assert!(stride.is_multiple_of(PAD), "rows are padded to a multiple of {PAD} floats");
+        assert!(
+            stride.is_multiple_of(PAD),
+            "rows are padded to a multiple of {PAD} floats"
+        );
         Span {
             stride,
             rows: Vec::new(),
             means: Vec::new(),
             sums: Vec::new(),
-            lives: PhantomData,
         }
     }
 
@@ -350,15 +370,19 @@ impl<'a> Span<'a> {
     /// # Panics
     /// Unless from <= own < to <= number of rows.
     #[inline]
-    pub fn mean(&mut self, mean: Mean) {
-        assert!(mean.from <= mean.own && mean.own < mean.to && mean.to <= self.rows.len(), "a mean outside its span");
+    pub fn mean(&mut self, mean: Mean<'a>) {
+        assert!(
+            mean.from <= mean.own && mean.own < mean.to && mean.to <= self.rows.len(),
+            "a mean outside its span"
+        );
         self.means.push(mean);
     }
 
-    /// Number of means.
-    #[must_use]
-    pub fn n_means(&self) -> usize {
-        self.means.len()
+    fn make_room(&mut self) {
+        let n = (self.rows.len() + 1) * self.stride;
+        if self.sums.len() < n {
+            self.sums.resize(n, 0.0);
+        }
     }
 }
 
@@ -368,8 +392,8 @@ pub struct Steps {
     level: Level,
     block: unsafe fn(&mut Block<'_>),
     pairs: unsafe fn(&mut Pairs<'_>),
-    gather: unsafe fn(&mut Span<'_>, *mut f32),
-    scatter: unsafe fn(&mut Span<'_>, *const f32),
+    gather: unsafe fn(&mut Span<'_>),
+    scatter: unsafe fn(&mut Span<'_>),
 }
 
 impl Steps {
@@ -412,32 +436,18 @@ impl Steps {
         unsafe { (self.pairs)(pairs) }
     }
 
-    /// Writes the means of a span to `means`: row after row, `stride` floats each.
-    ///
-    /// # Panics
-    /// When `means` has fewer rows than the span has means.
-    pub fn gather(&self, span: &mut Span<'_>, means: &mut [f32]) {
-        assert!(means.len() >= span.means.len() * span.stride, "no room for the means");
-        let n = (span.rows.len() + 1) * span.stride;
-        if span.sums.len() < n {
-            span.sums.resize(n, 0.0);
-        }
-        // SAFETY: as for `block`; both buffers have just been made large enough.
-        unsafe { (self.gather)(span, means.as_mut_ptr()) }
+    /// Writes the means of a span, and clears their errors.
+    pub fn gather(&self, span: &mut Span<'_>) {
+        span.make_room();
+        // SAFETY: as for `block`; windows lie within the span by the check in `Span::mean`, and there is room for sums.
+        unsafe { (self.gather)(span) }
     }
 
-    /// Adds to each row of a span its share of the errors of all means it is part of. Follows [`Steps::gather`].
-    ///
-    /// # Panics
-    /// When `errors` has fewer rows than the span has means.
-    pub fn scatter(&self, span: &mut Span<'_>, errors: &[f32]) {
-        assert!(errors.len() >= span.means.len() * span.stride, "an error is missing");
-        let n = (span.rows.len() + 1) * span.stride;
-        if span.sums.len() < n {
-            span.sums.resize(n, 0.0);
-        }
+    /// Adds to each row of a span its share of the errors of all means it is part of.
+    pub fn scatter(&self, span: &mut Span<'_>) {
+        span.make_room();
         // SAFETY: as for `gather`.
-        unsafe { (self.scatter)(span, errors.as_ptr()) }
+        unsafe { (self.scatter)(span) }
     }
 }
 

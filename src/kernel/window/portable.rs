@@ -24,14 +24,14 @@ unsafe fn pairs(p: &mut Pairs<'_>) {
     unsafe { lanes::pairs::<f32x8>(p) }
 }
 
-unsafe fn gather(span: &mut Span<'_>, means: *mut f32) {
+unsafe fn gather(span: &mut Span<'_>) {
     // SAFETY: see `block`.
-    unsafe { lanes::gather::<f32x8>(span, means) }
+    unsafe { lanes::gather::<f32x8>(span) }
 }
 
-unsafe fn scatter(span: &mut Span<'_>, errors: *const f32) {
+unsafe fn scatter(span: &mut Span<'_>) {
     // SAFETY: see `block`.
-    unsafe { lanes::scatter::<f32x8>(span, errors) }
+    unsafe { lanes::scatter::<f32x8>(span) }
 }
 
 impl Lanes for f32x8 {
@@ -82,7 +82,8 @@ impl Lanes for f32x8 {
 
     #[inline(always)]
     unsafe fn clamp(self, bound: f32) -> Self {
-        self.fast_min(f32x8::splat(bound)).fast_max(f32x8::splat(-bound))
+        self.fast_min(f32x8::splat(bound))
+            .fast_max(f32x8::splat(-bound))
     }
 
     #[inline(always)]

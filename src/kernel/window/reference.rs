@@ -61,7 +61,13 @@ mod tests {
         let mut random = Random::new(seed, [0, 0]);
         let (m, k, dim) = (4, 3, 5);
         let mut rows = |n: usize| -> Vec<Vec<f64>> {
-            (0..n).map(|_| (0..dim).map(|_| f64::from(random.unit()) * 2.0 - 1.0).collect()).collect()
+            (0..n)
+                .map(|_| {
+                    (0..dim)
+                        .map(|_| f64::from(random.unit()) * 2.0 - 1.0)
+                        .collect()
+                })
+                .collect()
         };
         let mut block = Plain {
             inputs: rows(m),
@@ -86,7 +92,10 @@ mod tests {
                     let slope = (at(h) - at(-h)) / (2.0 * h);
                     let change = [&stepped.inputs, &stepped.outputs][which][row][c]
                         - [&block.inputs, &block.outputs][which][row][c];
-                    assert!((change + alpha * slope).abs() < 1e-8, "{change} against {slope} (seed {seed})");
+                    assert!(
+                        (change + alpha * slope).abs() < 1e-8,
+                        "{change} against {slope} (seed {seed})"
+                    );
                 }
             }
         }

@@ -39,14 +39,19 @@ fn row_at<'a>(all: *mut f32, stride: usize, i: usize) -> Row<'a> {
 }
 
 fn plain(all: &[f32], stride: usize) -> Vec<Vec<f64>> {
-    all.chunks(stride).map(|r| r.iter().map(|&x| f64::from(x)).collect()).collect()
+    all.chunks(stride)
+        .map(|r| r.iter().map(|&x| f64::from(x)).collect())
+        .collect()
 }
 
 fn assert_close(what: &str, got: &[f32], expected: &[Vec<f64>]) {
     let expected: Vec<f64> = expected.concat();
     assert_eq!(got.len(), expected.len());
     for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
-        assert!((f64::from(*g) - e).abs() <= 2e-6 * (1.0 + e.abs()), "{what}: component {i} is {g}, expected {e}");
+        assert!(
+            (f64::from(*g) - e).abs() <= 2e-6 * (1.0 + e.abs()),
+            "{what}: component {i} is {g}, expected {e}"
+        );
     }
 }
 
@@ -96,8 +101,15 @@ fn every_block_steps_as_the_plain_formulas_say() {
                         block.exclude(i, j);
                     }
                     steps.block(&mut block);
-                    let what = format!("{} dim {dim}, {m} inputs, {k} outputs", steps.level().name());
-                    assert!((block.loss() - loss).abs() < 1e-5 * (1.0 + loss), "{what}: loss {} {loss}", block.loss());
+                    let what = format!(
+                        "{} dim {dim}, {m} inputs, {k} outputs",
+                        steps.level().name()
+                    );
+                    assert!(
+                        (block.loss() - loss).abs() < 1e-5 * (1.0 + loss),
+                        "{what}: loss {} {loss}",
+                        block.loss()
+                    );
                     assert_close(&what, &x, &expected.inputs);
                     assert_close(&what, &o, &expected.outputs);
                 }
@@ -125,7 +137,10 @@ fn an_error_goes_to_its_sink_and_repeated_inputs_add_up() {
         let mut block = Block::new(stride);
         block.alpha = 0.5;
         for i in 0..2 {
-            block.input(row_at(x.as_mut_ptr(), stride, i), row_at(sinks.as_mut_ptr(), stride, i));
+            block.input(
+                row_at(x.as_mut_ptr(), stride, i),
+                row_at(sinks.as_mut_ptr(), stride, i),
+            );
             block.output(row_at(o.as_mut_ptr(), stride, i), i == 0, 1.0);
         }
         steps.block(&mut block);
@@ -168,7 +183,8 @@ fn pairs_step_as_blocks_of_one_input_and_one_output() {
                 let stride = dim.next_multiple_of(PAD);
                 let mut x = rows(&mut random, n, dim, 1.0 / (dim as f32).sqrt());
                 let mut o = rows(&mut random, n, dim, 1.0 / (dim as f32).sqrt());
-                let (mut inputs, mut outputs, mut loss) = (plain(&x, stride), plain(&o, stride), 0.0);
+                let (mut inputs, mut outputs, mut loss) =
+                    (plain(&x, stride), plain(&o, stride), 0.0);
                 for i in 0..n {
                     let mut one = Plain {
                         inputs: vec![inputs[i].clone()],
@@ -201,7 +217,7 @@ fn a_span_gives_the_means_of_its_windows_and_takes_their_errors_back() {
     for steps in levels() {
         let seed = 6;
         let mut random = Random::new(seed, [0, 0]);
-        for dim in [1, 16, 100] {
+        for dim in [1usize, 16, 100] {
             for n in [1, 2, 7, 40] {
                 let stride = dim.next_multiple_of(PAD);
                 let mut x = rows(&mut random, n, dim, 1.0);
@@ -210,20 +226,25 @@ fn a_span_gives_the_means_of_its_windows_and_takes_their_errors_back() {
                 for i in 0..n {
                     span.row(row_at(x.as_mut_ptr(), stride, i));
                 }
-                let means: Vec<Mean> = (0..n.min(INPUTS))
+                let n_means = n.min(INPUTS);
+                let mut h = rows(&mut random, n_means, dim, 1.0);
+                let mut errors = rows(&mut random, n_means, dim, 1.0);
+                let means: Vec<Mean> = (0..n_means)
                     .map(|own| Mean {
                         from: own.saturating_sub(random.below(5) as usize),
                         to: (own + 1 + random.below(5) as usize).min(n),
                         own,
                         factor: 0.25,
                         share: 0.5,
+                        mean: row_at(h.as_mut_ptr(), stride, own),
+                        error: row_at(errors.as_mut_ptr(), stride, own),
                     })
                     .collect();
                 means.iter().for_each(|&m| span.mean(m));
-                let mut h = vec![0.0; means.len() * stride];
-                steps.gather(&mut span, &mut h);
-                let errors = rows(&mut random, means.len(), dim, 1.0);
-                steps.scatter(&mut span, &errors);
+                steps.gather(&mut span);
+                assert!(errors.iter().all(|&e| e == 0.0), "errors start at zero");
+                errors.copy_from_slice(&rows(&mut random, n_means, dim, 1.0));
+                steps.scatter(&mut span);
 
                 let mut expected_h = Vec::new();
                 let mut expected_x = before.clone();
@@ -240,7 +261,9 @@ fn a_span_gives_the_means_of_its_windows_and_takes_their_errors_back() {
                 let what = format!("{} dim {dim}, {n} rows, seed {seed}", steps.level().name());
                 let close = |got: &[f32], expected: &[Vec<f64>]| {
                     // Sums of up to 40 rows of numbers up to 1.
-                    got.iter().zip(expected.concat()).all(|(&g, e)| (f64::from(g) - e).abs() < 2e-5)
+                    got.iter()
+                        .zip(expected.concat())
+                        .all(|(&g, e)| (f64::from(g) - e).abs() < 2e-5)
                 };
                 assert!(close(&h, &expected_h), "{what}: means");
                 assert!(close(&x, &expected_x), "{what}: rows");

@@ -33,22 +33,28 @@ macro_rules! instance {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn gather(span: &mut Span<'_>, means: *mut f32) {
+            pub(super) unsafe fn gather(span: &mut Span<'_>) {
                 // SAFETY: see `block`.
-                unsafe { lanes::gather::<$lanes>(span, means) }
+                unsafe { lanes::gather::<$lanes>(span) }
             }
 
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn scatter(span: &mut Span<'_>, errors: *const f32) {
+            pub(super) unsafe fn scatter(span: &mut Span<'_>) {
                 // SAFETY: see `block`.
-                unsafe { lanes::scatter::<$lanes>(span, errors) }
+                unsafe { lanes::scatter::<$lanes>(span) }
             }
         }
     };
 }
 
 instance!(AVX2, Level::Avx2, __m256, avx2, "avx2,fma");
-instance!(AVX512, Level::Avx512, __m512, avx512, "avx512f,avx512dq,avx2,fma");
+instance!(
+    AVX512,
+    Level::Avx512,
+    __m512,
+    avx512,
+    "avx512f,avx512dq,avx2,fma"
+);
 
 /// Methods of a few intrinsics each, all unsafe for the same reasons.
 macro_rules! methods {
@@ -114,10 +120,7 @@ impl Lanes for __m512 {
         exp2_of_integer(self) -> Self { _mm512_scalef_ps(_mm512_set1_ps(1.0), self) }
         store_sums(; r: [Self; 8]; to: *mut f32) {
             // Folded to half the width, the rest is as with AVX2.
-            let half = |x: __m512| {
-                // SAFETY: the caller has AVX-512 DQ.
-                unsafe { _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x)) }
-            };
+            let half = |x: __m512| _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
             <__m256 as Lanes>::store_sums(r.map(half), to);
         }
     }

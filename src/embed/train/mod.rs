@@ -1,0 +1,218 @@
+//! Training: the loop over the corpus.
+//!
+//! Threads take chunks of the corpus in turn, epoch after epoch. Of each document the frequent words are thinned first;
+//! then windows and noise words are drawn for the next positions, so that the rows they need are known, and fetched,
+//! before the arithmetic asks for them. The step itself is [`kernel::window`](crate::kernel::window)'s.
+//!
+//! * Skip-gram: for each centre, its context words are the inputs, the centre and `negative` noise words the outputs;
+//!   the noise is shared by the window.
+//! * CBOW: 16 positions at a time; the means of their contexts are the inputs. They share twice `negative` noise words
+//!   of half weight: as much noise for each as if it had its own, and a better sample of it than `negative` shared ones.
+//! * Hierarchical softmax: the outputs are the inner nodes on the centre's path.
+//!
+//! A noise word drawn twice counts twice; one that is the centre itself is skipped, as in gensim.
+//!
+//! What is drawn depends on seed, epoch and chunk only, and the learning rate on the place in the corpus: so one thread
+//! gives the same bytes every run (on one instruction-set level), and more threads differ by the order of updates only.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::embed::corpus::{Chunk, Corpus};
+use crate::embed::hogwild::Shared;
+use crate::embed::huffman::Huffman;
+use crate::embed::matrix::Matrix;
+use crate::embed::model::{Model, Summary};
+use crate::embed::options::Options;
+use crate::embed::random::Random;
+use crate::embed::sampling::{Noise, keep_probabilities};
+use crate::embed::vocab::Vocabulary;
+use crate::job::Job;
+use crate::kernel::Level;
+use crate::kernel::window::Steps;
+use worker::{EpochLoss, Worker};
+
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+/// The coordinates of the random streams that make the initial vectors; epochs count from 0.
+const INITIAL: u64 = u64::MAX;
+
+/// Trains vectors for the words of a corpus.
+///
+/// `level` is the instruction set to use: [`kernel::level`](crate::kernel::level), unless a test wants another.
+///
+/// # Errors
+/// No memory for the matrices, numbers that leave the range of floats (the learning rate is too high), or
+/// [`Interrupted`](crate::job::Interrupted) through `job`.
+pub fn train(
+    vocabulary: Vocabulary,
+    corpus: &Corpus,
+    options: &Options,
+    level: Level,
+    job: &Job,
+) -> Result<Model> {
+    let (n_words, dim) = (vocabulary.len(), options.vector_size);
+    let mut input = initial(n_words, options)?;
+    let mut output = if options.negative > 0 {
+        Some(Matrix::zeros(n_words, dim)?)
+    } else {
+        None
+    };
+    let mut nodes = if options.hs {
+        Some(Matrix::zeros(n_words.max(2) - 1, dim)?)
+    } else {
+        None
+    };
+    let chunks = corpus.chunks();
+    let counts = vocabulary.counts();
+    let training = Training {
+        options,
+        corpus,
+        n_tasks: options.epochs as u64 * chunks.len() as u64,
+        chunks: &chunks,
+        keep: keep_probabilities(counts, options.sample)
+            .into_iter()
+            .map(keep_threshold)
+            .collect(),
+        noise: Noise::new(counts, options.ns_exponent)?,
+        tree: Huffman::new(counts),
+        input: Shared::new(&mut input),
+        output: output.as_mut().map(Shared::new),
+        nodes: nodes.as_mut().map(Shared::new),
+        steps: Steps::at(level),
+        next: AtomicU64::new(0),
+        job,
+    };
+    let raw_words = options.epochs as u64 * corpus.n_tokens() as u64;
+    job.phase("train", raw_words);
+    let outcomes = training.run_all()?;
+
+    let mut summary = Summary {
+        raw_words,
+        effective_words: 0,
+        losses: Vec::new(),
+    };
+    let mut losses = vec![EpochLoss::default(); options.epochs];
+    for outcome in outcomes {
+        summary.effective_words += outcome.effective_words;
+        for (all, one) in losses.iter_mut().zip(outcome.losses) {
+            all.sum += one.sum;
+            all.n += one.n;
+        }
+    }
+    summary.losses = losses.iter().map(EpochLoss::mean).collect();
+    if !input.floats().iter().all(|x| x.is_finite()) {
+        return Err(diverged(options));
+    }
+    Ok(Model {
+        options: options.clone(),
+        vocabulary,
+        input,
+        output,
+        nodes,
+        summary,
+    })
+}
+
+/// Input vectors at the start: components uniform in -1/dim..1/dim as in gensim, each word's from a stream of its own.
+fn initial(n_words: usize, options: &Options) -> Result<Matrix> {
+    let mut matrix = Matrix::zeros(n_words, options.vector_size)?;
+    let scale = 1.0 / options.vector_size as f32;
+    for id in 0..n_words {
+        let mut random = Random::new(options.seed, [INITIAL, id as u64]);
+        matrix
+            .row_mut(id)
+            .fill_with(|| (2.0 * random.unit() - 1.0) * scale);
+    }
+    Ok(matrix)
+}
+
+/// The largest u32 for which a token is kept.
+fn keep_threshold(probability: f32) -> u32 {
+    (f64::from(probability) * (1u64 << 32) as f64 - 1.0) as u32
+}
+
+fn diverged(options: &Options) -> anyhow::Error {
+    anyhow::anyhow!(
+        "training diverged: the vectors left the range of numbers; lower alpha (now {}){}",
+        options.alpha,
+        if options.sg || options.cbow_mean {
+            ""
+        } else {
+            " or set cbow_mean to 1"
+        }
+    )
+}
+
+/// Everything the threads of one training share.
+struct Training<'a> {
+    options: &'a Options,
+    corpus: &'a Corpus,
+    chunks: &'a [Chunk],
+    /// Chunks times epochs.
+    n_tasks: u64,
+    /// By word: a token is kept if 32 random bits do not exceed this.
+    keep: Vec<u32>,
+    noise: Noise,
+    tree: Huffman,
+    input: Shared<'a>,
+    output: Option<Shared<'a>>,
+    nodes: Option<Shared<'a>>,
+    steps: Steps,
+    /// The next of the tasks that nobody has taken yet.
+    next: AtomicU64,
+    job: &'a Job,
+}
+
+/// What one thread reports.
+struct Outcome {
+    effective_words: u64,
+    losses: Vec<EpochLoss>,
+}
+
+impl Training<'_> {
+    fn run_all(&self) -> Result<Vec<Outcome>> {
+        let n = self.options.threads;
+        if n == 1 {
+            return Ok(vec![self.run_one()?]);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build()
+            .with_context(|| format!("can't start {n} threads: lower the option threads"))?;
+        pool.broadcast(|_| self.run_one()).into_iter().collect()
+    }
+
+    fn run_one(&self) -> Result<Outcome> {
+        // Means and their errors, for CBOW.
+        let mut means = Matrix::zeros(crate::kernel::window::INPUTS, self.options.vector_size)?;
+        let mut errors = means.clone();
+        let mut worker = Worker::new(self, Shared::new(&mut means), Shared::new(&mut errors));
+        let result = loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= self.n_tasks {
+                break Ok(());
+            }
+            let n_chunks = self.chunks.len() as u64;
+            if let Err(e) = worker.chunk((task / n_chunks) as usize, (task % n_chunks) as usize) {
+                break Err(e);
+            }
+        };
+        if result.is_err() {
+            // The other threads need not go on.
+            self.next.store(self.n_tasks, Ordering::Relaxed);
+        }
+        result.map(|()| worker.outcome())
+    }
+
+    /// The learning rate once `done` of all tokens of all epochs are behind.
+    fn alpha(&self, done: f64) -> f32 {
+        let o = self.options;
+        let total = o.epochs as f64 * self.corpus.n_tokens() as f64;
+        (o.alpha - (o.alpha - o.min_alpha) * (done / total).min(1.0)) as f32
+    }
+}
