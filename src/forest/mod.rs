@@ -1,1 +1,48 @@
-//! From vectors to neighbours.
+//! From vectors to neighbours: the index file, its build, approximate and exact search.
+//!
+//! ```text
+//! Vectors -> space (points, byte codes) -> partition (trees) -> build -> Image -> bytes (format)
+//! bytes -> Forest (open, verify) -> search (the leaves near the query) or exact (all rows), both -> Hits
+//! ```
+//!
+//! A forest divides the rows several times (once for each tree) into leaves of near neighbours, ranks leaves by the
+//! distance of their centroid, and scores whole leaves, nearest first, until the budget is spent. Annoy's idea of a
+//! forest of 2-means trees in one read-only file; unlike Annoy's, leaves are cells around centroids, ranked by the
+//! very rule that filled them, and rows are scored from contiguous byte codes.
+//!
+//! * [`space`]: one euclidean geometry for every metric; byte codes with a proven error bound.
+//! * [`rotate`]: the turn that makes byte codes good.
+//! * [`partition`]: one tree.
+//! * [`build`]: all trees, and the bytes.
+//! * [`format`]: the only place that knows the bytes.
+//! * [`file`]: a forest over bytes: opening, verifying, asking what it is.
+//! * [`search`]: approximate and exact search, and the bound that makes the exact one fast.
+//! * [`topk`]: the k best so far.
+//!
+//! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
+
+mod build;
+mod file;
+mod format;
+mod partition;
+mod random;
+mod rotate;
+mod search;
+mod space;
+mod topk;
+
+pub use build::{BuildOptions, Image, MAX_TREES, build};
+pub use file::{Bytes, Forest, Info};
+pub use search::{Budget, Scratch, exact_scan};
+pub use topk::{Hit, TopK};
+
+/// Rows to index: `ids[i]` is the rowid of the vector `rows[i * dim..][..dim]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Vectors<'a> {
+    /// Components of a vector, 1..=[`crate::vector::MAX_DIM`].
+    pub dim: usize,
+    /// Rowids, ascending, no two equal.
+    pub ids: &'a [i64],
+    /// The vectors, `[ids.len(), dim]` row-major, all components finite.
+    pub rows: &'a [f32],
+}

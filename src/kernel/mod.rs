@@ -23,6 +23,8 @@ pub use table::{DotAndNorm, Kernels, Pairwise, Parts, Rerank, Scorer, kernels};
 
 pub mod window;
 
+pub mod codes;
+
 use std::sync::OnceLock;
 
 /// An instruction-set level, from the one that runs everywhere upwards. Each includes those before it.

@@ -1,0 +1,428 @@
+//! From vectors to the bytes of a forest.
+//!
+//! 1. Largest norm and mean point (sums over fixed chunks, added in order).
+//! 2. A byte code for every row.
+//! 3. The trees, each independent of the others ([`super::partition`]).
+//! 4. The sections, in the leaf order of tree 0. Codes and vectors are gathered while they are written, so the image
+//!    never holds a second copy of either: the peak is the caller's rows, one byte a dimension, and the lists.
+//!
+//! Threads share work by rows and by trees; no result depends on how.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Vectors;
+use super::file::Bytes;
+use super::format::{self, ALIGN, Header, KINDS, Kind};
+use super::partition::{self, Rows, Tree};
+use super::space::{Factors, Role, Space, dot8, work_dim};
+use crate::job::Job;
+use crate::kernel::codes;
+use crate::vector::{MAX_DIM, Metric};
+
+/// The largest number of trees a forest may have.
+pub const MAX_TREES: u32 = 10_000;
+
+/// Rows summed up by one task.
+const CHUNK: usize = 1024;
+
+/// How to build a forest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// What near means: cosine, l2 or dot.
+    pub metric: Metric,
+    /// Number of trees, 1..=[`MAX_TREES`].
+    pub trees: u32,
+    /// The same seed, rows and options give the same bytes.
+    pub seed: u64,
+    /// Threads to build with, at least 1. The bytes do not depend on it.
+    pub threads: usize,
+}
+
+/// Builds a forest over `vectors`.
+///
+/// # Errors
+/// When lengths do not fit, rowids are not ascending, a component is not finite, an option is out of range, or the
+/// job is stopped ([`crate::job::Interrupted`]).
+pub fn build<'a>(vectors: &Vectors<'a>, options: &BuildOptions, job: &Job) -> Result<Image<'a>> {
+    check(vectors, options)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build()
+        .context("the threads of the build could not be started")?;
+    pool.install(|| build_here(vectors, options, job))
+}
+
+fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
+    ensure!(
+        (1..=MAX_DIM).contains(&v.dim),
+        "dimension {}: expected 1 to {MAX_DIM}",
+        v.dim
+    );
+    ensure!(
+        v.ids.len().checked_mul(v.dim) == Some(v.rows.len()),
+        "{} rowids and {} components of dimension {} do not fit together",
+        v.ids.len(),
+        v.rows.len(),
+        v.dim
+    );
+    ensure!(
+        v.ids.len() < u32::MAX as usize,
+        "{} rows: an index holds at most 2^32 - 2",
+        v.ids.len()
+    );
+    ensure!(
+        v.ids.is_sorted_by(|a, b| a < b),
+        "rowids must be ascending and unique"
+    );
+    ensure!(
+        (1..=MAX_TREES).contains(&o.trees),
+        "trees = {}: expected 1 to {MAX_TREES}",
+        o.trees
+    );
+    ensure!(
+        (1..=1024).contains(&o.threads),
+        "threads = {}: expected 1 to 1024",
+        o.threads
+    );
+    ensure!(
+        matches!(o.metric, Metric::Cosine | Metric::L2 | Metric::Dot),
+        "an index of metric '{}' is not possible: expected one of cosine, l2, dot",
+        o.metric.name()
+    );
+    Ok(())
+}
+
+/// The most rows a leaf should hold: more in larger sets, where it keeps the number of leaves near 3 sqrt(n) (cuts leave
+/// about half of the limit in a leaf).
+fn leaf_size(n: usize) -> usize {
+    ((n as f64).sqrt() / 1.5).round().clamp(16.0, 256.0) as usize
+}
+
+fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<'a>> {
+    let n = v.ids.len();
+    job.phase("encode", n as u64);
+    let space = fit(v, o, job)?;
+    let stride = space.stride();
+    let mut codes = vec![128u8; n * stride];
+    let mut factors = vec![Factors::default(); n];
+    codes
+        .par_chunks_mut(CHUNK * stride)
+        .zip(factors.par_chunks_mut(CHUNK))
+        .zip(v.rows.par_chunks(CHUNK * v.dim))
+        .try_for_each(|((codes, factors), rows)| {
+            let mut point = Vec::with_capacity(space.work());
+            for ((code, factor), row) in codes
+                .chunks_exact_mut(stride)
+                .zip(factors)
+                .zip(rows.chunks_exact(v.dim))
+            {
+                job.check()?;
+                *factor = space
+                    .encode(row, Role::Item, &mut point, code)
+                    .context("a row is too far from the others to be indexed")?;
+                job.advance(1);
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+    let leaf = leaf_size(n);
+    let rows = Rows {
+        space: &space,
+        stride,
+        codes: &codes,
+        factors: &factors,
+        vectors: v.rows,
+    };
+    job.phase("trees", u64::from(o.trees));
+    let trees = (0..u64::from(o.trees))
+        .into_par_iter()
+        .map(|t| {
+            let tree = partition::grow(&rows, leaf, o.seed, t, job);
+            job.advance(1);
+            tree
+        })
+        .collect::<Result<Vec<Tree>>>()?;
+    job.phase("write", 0);
+    let header = Header {
+        metric: o.metric,
+        dim: v.dim,
+        leaf,
+        n,
+        trees: trees.len(),
+        seed: o.seed,
+        max_norm: space.max_norm,
+        splits: trees.iter().map(|t| t.splits).sum(),
+        degenerate: trees.iter().map(|t| t.degenerate).sum(),
+    };
+    Image::new(v, &header, &space, codes, &factors, trees, job)
+}
+
+/// Largest norm and mean point.
+fn fit(v: &Vectors, o: &BuildOptions, job: &Job) -> Result<Space> {
+    let chunk = CHUNK * v.dim;
+    let norms = v
+        .rows
+        .par_chunks(chunk)
+        .enumerate()
+        .map(|(c, rows)| {
+            job.check()?;
+            let mut largest = 0.0f64;
+            for (i, row) in rows.chunks_exact(v.dim).enumerate() {
+                let norm = dot8(row, row);
+                // Squares of f32 never overflow f64, so only a component that is not finite makes this sum so.
+                ensure!(
+                    norm.is_finite(),
+                    "the vector of rowid {} has a component that is not finite",
+                    v.ids[c * CHUNK + i]
+                );
+                largest = largest.max(norm);
+            }
+            Ok(largest)
+        })
+        .collect::<Result<Vec<f64>>>()?;
+    // A hair above, so that no vector sticks out of the unit ball by rounding.
+    let max_norm = norms.into_iter().fold(0.0, f64::max).sqrt() * (1.0 + 1e-12);
+    let unit = Space::unit(o.metric, max_norm);
+    let work = work_dim(o.metric, v.dim);
+    // Few large chunks: each holds a sum of `work` numbers until they are added up in order.
+    let rows_each = v.ids.len().div_ceil(64).max(CHUNK);
+    let sums = v
+        .rows
+        .par_chunks(rows_each * v.dim)
+        .map(|rows| {
+            let mut sum = vec![0.0f64; work];
+            for row in rows.chunks_exact(v.dim) {
+                job.check()?;
+                let by = Space::multiplier(o.metric, unit, row, Role::Item);
+                for (s, &x) in sum.iter_mut().zip(row) {
+                    *s += f64::from(x) * by;
+                }
+                if o.metric == Metric::Dot {
+                    sum[v.dim] += Space::lift(unit, row);
+                }
+            }
+            Ok(sum)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut mean = vec![0.0f64; work];
+    for sum in sums {
+        for (m, s) in mean.iter_mut().zip(sum) {
+            *m += s;
+        }
+    }
+    let n = v.ids.len().max(1) as f64;
+    let mean = mean.into_iter().map(|m| (m / n) as f32).collect();
+    Ok(Space::new(o.metric, v.dim, max_norm, mean, o.seed))
+}
+
+/// The content of one section.
+enum Part<'a> {
+    Whole(Vec<u8>),
+    /// Rows of `width` bytes, to be written in `order`.
+    Rows(Source<'a>, usize, Arc<[u32]>),
+}
+
+enum Source<'a> {
+    Own(Vec<u8>),
+    Borrowed(&'a [u8]),
+}
+
+impl Part<'_> {
+    fn new<T: bytemuck::NoUninit>(values: &[T]) -> Self {
+        Part::Whole(bytemuck::cast_slice(values).to_vec())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Part::Whole(bytes) => bytes.len(),
+            Part::Rows(_, width, order) => width * order.len(),
+        }
+    }
+
+    /// Hands out all bytes, with zeros up to the next section.
+    fn emit(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Part::Whole(bytes) => out(bytes)?,
+            Part::Rows(source, width, order) => {
+                let bytes = match source {
+                    Source::Own(bytes) => bytes,
+                    Source::Borrowed(bytes) => *bytes,
+                };
+                let mut buffer = Vec::with_capacity((1 << 16) + width);
+                for &row in order.iter() {
+                    buffer.extend_from_slice(&bytes[row as usize * width..][..*width]);
+                    if buffer.len() >= 1 << 16 {
+                        out(&buffer)?;
+                        buffer.clear();
+                    }
+                }
+                out(&buffer)?;
+            }
+        }
+        out(&[0; ALIGN][..self.len().next_multiple_of(ALIGN) - self.len()])
+    }
+}
+
+/// A finished forest, ready to be written.
+pub struct Image<'a> {
+    head: Vec<u8>,
+    parts: Vec<Part<'a>>,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for Image<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Image<'a> {
+    fn new(
+        v: &Vectors<'a>,
+        header: &Header,
+        space: &Space,
+        codes: Vec<u8>,
+        factors: &[Factors],
+        mut trees: Vec<Tree>,
+        job: &Job,
+    ) -> Result<Self> {
+        let order: Arc<[u32]> = std::mem::take(&mut trees[0].rows).into();
+        let mut position = vec![0u32; order.len()];
+        for (p, &row) in order.iter().enumerate() {
+            position[row as usize] = p as u32;
+        }
+        let mut lists = vec![0u32; (trees.len() - 1) * order.len()];
+        if !lists.is_empty() {
+            lists
+                .par_chunks_mut(order.len())
+                .zip(&mut trees[1..])
+                .for_each(|(list, tree)| {
+                    for (to, &row) in list.iter_mut().zip(&tree.rows) {
+                        *to = position[row as usize];
+                    }
+                    tree.rows = Vec::new();
+                    for leaf in tree.starts.windows(2) {
+                        list[leaf[0] as usize..leaf[1] as usize].sort_unstable();
+                    }
+                });
+        }
+        let leaves = Leaves::new(&trees);
+        let by = |f: fn(&Factors) -> f32| -> Vec<f32> {
+            order.iter().map(|&r| f(&factors[r as usize])).collect()
+        };
+        let ids: Vec<i64> = order.iter().map(|&r| v.ids[r as usize]).collect();
+        let mut parts = Vec::with_capacity(KINDS.len());
+        for kind in KINDS {
+            parts.push(match kind {
+                Kind::Mean => Part::new(&space.mean),
+                Kind::Trees => Part::new(&leaves.first),
+                Kind::LeafCodes => Part::new(&leaves.codes),
+                Kind::LeafScale => Part::new(&leaves.scale),
+                Kind::LeafNorm => Part::new(&leaves.norm),
+                Kind::LeafSum => Part::new(&leaves.sum),
+                Kind::LeafRows => Part::new(&leaves.rows),
+                Kind::Codes => Part::Whole(Vec::new()),
+                Kind::RowScale => Part::new(&by(|f| f.scale)),
+                Kind::RowNorm => Part::new(&by(|f| f.norm)),
+                Kind::RowError => Part::new(&by(|f| f.error)),
+                Kind::Ids => Part::new(&ids),
+                Kind::ById => Part::new(&position),
+                Kind::Lists => Part::new(&lists),
+                Kind::Curve => Part::Whole(Vec::new()),
+                Kind::Vectors => Part::Rows(
+                    Source::Borrowed(bytemuck::cast_slice(v.rows)),
+                    v.dim * 4,
+                    order.clone(),
+                ),
+            });
+        }
+        parts[Kind::Codes as usize - 1] = Part::Rows(
+            Source::Own(codes),
+            codes::stride(space.work()),
+            order.clone(),
+        );
+        let sections = parts
+            .par_iter()
+            .map(|part| {
+                job.check()?;
+                let mut hash = Xxh3::new();
+                part.emit(&mut |bytes| {
+                    hash.update(bytes);
+                    Ok(())
+                })?;
+                Ok((part.len(), hash.digest()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (head, bytes) = format::compose(header, &sections);
+        Ok(Image { head, parts, bytes })
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Never: a forest without rows has a header too.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Writes the file, front to back.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.head)?;
+        for part in &self.parts {
+            part.emit(&mut |bytes| out.write_all(bytes))?;
+        }
+        Ok(())
+    }
+
+    /// The file in memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.bytes);
+        let written = self.write_to(&mut out);
+        debug_assert!(written.is_ok(), "writing to memory can't fail");
+        Bytes::new(&out)
+    }
+}
+
+/// The leaves of all trees, one after the other.
+#[derive(Default)]
+struct Leaves {
+    first: Vec<u32>,
+    codes: Vec<i8>,
+    scale: Vec<f32>,
+    norm: Vec<f32>,
+    sum: Vec<i32>,
+    rows: Vec<[u32; 2]>,
+}
+
+impl Leaves {
+    fn new(trees: &[Tree]) -> Self {
+        let mut all = Leaves::default();
+        for tree in trees {
+            all.first.push(all.norm.len() as u32);
+            let c = &tree.centroids;
+            all.codes.extend_from_slice(&c.codes);
+            all.scale.extend_from_slice(&c.scale);
+            all.norm.extend_from_slice(&c.norm);
+            all.sum.extend_from_slice(&c.sum);
+            all.rows
+                .extend(tree.starts.windows(2).map(|r| [r[0], r[1] - r[0]]));
+            all.rows.resize(all.norm.len(), [0, 0]);
+        }
+        all.first.push(all.norm.len() as u32);
+        all
+    }
+}

@@ -1,0 +1,323 @@
+//! A forest over bytes: opening, verifying, asking what it is.
+//!
+//! [`Forest::open`] is cheap (header, table, bounds): a file that was cut, extended or belongs to another version is
+//! found here. [`Forest::verify`] reads everything: all checksums, then whether the parts agree. A search on bytes that
+//! were only opened may give wrong answers if they are damaged, but it never panics and never reads outside them: every
+//! number it takes from the file is checked where it is used.
+
+use anyhow::{Result, ensure};
+
+use super::format::{Kind, Layout};
+use super::space::{Factors, Role, Space};
+use crate::kernel::codes::{Blocks, LANES};
+use crate::vector::Metric;
+
+/// An index file in memory, at an address that suits every number in it.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bytes {
+    /// A copy of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Bytes {
+            words,
+            len: bytes.len(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+}
+
+/// A forest over the bytes of a file. See the module page.
+#[derive(Debug)]
+pub struct Forest<B: AsRef<[u8]>> {
+    bytes: B,
+    pub(super) layout: Layout,
+    pub(super) space: Space,
+}
+
+/// What a forest says about itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// Rows.
+    pub items: usize,
+    /// Components of a vector.
+    pub dim: usize,
+    /// What near means.
+    pub metric: Metric,
+    /// Trees.
+    pub trees: usize,
+    /// Leaves of all trees together.
+    pub leaves: usize,
+    /// Rows a leaf was meant to hold.
+    pub leaf_size: usize,
+    /// Rows in the largest leaf.
+    pub largest_leaf: usize,
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Bytes of the file without the original vectors.
+    pub bytes_beside_vectors: usize,
+    /// Cuts that were tried while the trees grew.
+    pub splits: u64,
+    /// Cuts that found nothing to tell rows apart.
+    pub degenerate_splits: u64,
+    /// The seed of the build.
+    pub seed: u64,
+}
+
+impl<B: AsRef<[u8]>> Forest<B> {
+    /// Opens a forest. `bytes` must start at an address divisible by 8 and stay where they are (a map, [`Bytes`]).
+    ///
+    /// # Errors
+    /// When the bytes are not a whole index file of this version.
+    pub fn open(bytes: B) -> Result<Self> {
+        let b = bytes.as_ref();
+        ensure!(
+            b.as_ptr().addr() % 8 == 0,
+            "an index must lie at an address divisible by 8: map the file, or copy it into forest::Bytes"
+        );
+        let layout = Layout::parse(b)?;
+        let h = &layout.header;
+        let mean: Vec<f32> = bytemuck::cast_slice(&b[layout.range(Kind::Mean)]).to_vec();
+        ensure!(
+            mean.iter().all(|m| m.is_finite()),
+            "index file: its mean is not finite"
+        );
+        let first: &[u32] = bytemuck::cast_slice(&b[layout.range(Kind::Trees)]);
+        ensure!(
+            first.first() == Some(&0)
+                && first.last() == Some(&(layout.leaves as u32))
+                && first.is_sorted()
+                && first.iter().all(|f| (*f as usize).is_multiple_of(LANES)),
+            "index file: its table of trees is out of order"
+        );
+        let space = Space::new(h.metric, h.dim, h.max_norm, mean, h.seed);
+        Ok(Forest {
+            bytes,
+            layout,
+            space,
+        })
+    }
+
+    pub(super) fn section<T: bytemuck::AnyBitPattern>(&self, kind: Kind) -> &[T] {
+        bytemuck::cast_slice(&self.bytes.as_ref()[self.layout.range(kind)])
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layout.header.n
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Components of a vector.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.layout.header.dim
+    }
+
+    /// What near means.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.layout.header.metric
+    }
+
+    /// Number of trees.
+    #[must_use]
+    pub fn trees(&self) -> usize {
+        self.layout.header.trees
+    }
+
+    /// Identifies the content: two files with the same checksum are the same.
+    #[must_use]
+    pub fn checksum(&self) -> u64 {
+        self.layout.checksum
+    }
+
+    /// Rowids by position (the order of the vectors in the file), not sorted.
+    #[must_use]
+    pub fn ids(&self) -> &[i64] {
+        self.section(Kind::Ids)
+    }
+
+    /// Whether a row is in the index.
+    #[must_use]
+    pub fn contains(&self, rowid: i64) -> bool {
+        self.position(rowid).is_some()
+    }
+
+    /// The vector of a row, `dim` components.
+    #[must_use]
+    pub fn vector_of(&self, rowid: i64) -> Option<&[f32]> {
+        self.position(rowid).map(|p| self.vector_at(p as usize))
+    }
+
+    pub(super) fn vector_at(&self, position: usize) -> &[f32] {
+        let dim = self.dim();
+        &self.section::<f32>(Kind::Vectors)[position * dim..][..dim]
+    }
+
+    fn position(&self, rowid: i64) -> Option<u32> {
+        let ids = self.ids();
+        let by_id = self.section::<u32>(Kind::ById);
+        let id = |p: u32| ids.get(p as usize).copied();
+        let at = by_id.partition_point(|&p| id(p).is_some_and(|i| i < rowid));
+        by_id.get(at).copied().filter(|&p| id(p) == Some(rowid))
+    }
+
+    /// What the forest says about itself.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let h = &self.layout.header;
+        let rows: &[[u32; 2]] = self.section(Kind::LeafRows);
+        Info {
+            items: h.n,
+            dim: h.dim,
+            metric: h.metric,
+            trees: h.trees,
+            leaves: rows.iter().filter(|r| r[1] > 0).count(),
+            leaf_size: h.leaf,
+            largest_leaf: rows.iter().map(|r| r[1] as usize).max().unwrap_or(0),
+            bytes: self.layout.bytes,
+            bytes_beside_vectors: self.layout.bytes - self.layout.range(Kind::Vectors).len(),
+            splits: h.splits,
+            degenerate_splits: h.degenerate,
+            seed: h.seed,
+        }
+    }
+
+    /// First leaf and one past the last of a tree, with the leaves that pad.
+    pub(super) fn tree(&self, tree: usize) -> (usize, usize) {
+        let first: &[u32] = self.section(Kind::Trees);
+        (first[tree] as usize, first[tree + 1] as usize)
+    }
+
+    /// The centroids of leaves `from..to`, both multiples of sixteen.
+    pub(super) fn blocks(&self, from: usize, to: usize) -> Blocks<'_> {
+        let stride = self.space.stride();
+        Blocks {
+            stride,
+            codes: &self.section(Kind::LeafCodes)[from * stride..to * stride],
+            scale: &self.section(Kind::LeafScale)[from..to],
+            norm: &self.section(Kind::LeafNorm)[from..to],
+            sum: &self.section(Kind::LeafSum)[from..to],
+        }
+    }
+
+    /// Reads the whole file: every checksum, and whether its parts agree with one another.
+    ///
+    /// # Errors
+    /// When anything does not fit; the message says what.
+    pub fn verify(&self) -> Result<()> {
+        self.layout.verify(self.bytes.as_ref())?;
+        let n = self.len();
+        let ids = self.ids();
+        let by_id: &[u32] = self.section(Kind::ById);
+        ensure!(
+            by_id.iter().all(|&p| (p as usize) < n)
+                && by_id.is_sorted_by(|&a, &b| ids[a as usize] < ids[b as usize]),
+            "index file: its rowids are out of order"
+        );
+        for tree in 0..self.trees() {
+            self.verify_tree(tree)?;
+        }
+        self.verify_rows()
+    }
+
+    fn verify_tree(&self, tree: usize) -> Result<()> {
+        let n = self.len();
+        let (from, to) = self.tree(tree);
+        let blocks = self.blocks(from, to);
+        let rows: &[[u32; 2]] = &self.section(Kind::LeafRows)[from..to];
+        let mut at = 0u64;
+        for (j, &[first, count]) in rows.iter().enumerate() {
+            if blocks.norm[j].is_infinite() {
+                ensure!(count == 0, "index file: tree {tree} has rows in no leaf");
+                continue;
+            }
+            ensure!(
+                u64::from(first) == at && count > 0,
+                "index file: leaf {j} of tree {tree} does not follow the one before"
+            );
+            at += u64::from(count);
+            let codes = &blocks.codes[j / LANES * LANES * blocks.stride..];
+            let lane = |k: usize| i32::from(codes[k / 4 * 64 + j % LANES * 4 + k % 4]);
+            let (sum, squares) = (0..blocks.stride).fold((0, 0i64), |(s, q), k| {
+                (s + lane(k), q + i64::from(lane(k) * lane(k)))
+            });
+            let scale = f64::from(blocks.scale[j]);
+            ensure!(
+                sum == blocks.sum[j]
+                    && ((scale * scale * squares as f64) as f32).to_bits()
+                        == blocks.norm[j].to_bits(),
+                "index file: the centroid of leaf {j} of tree {tree} is inconsistent"
+            );
+        }
+        ensure!(
+            at == n as u64,
+            "index file: tree {tree} holds {at} of {n} rows"
+        );
+        if tree > 0 {
+            let list = &self.section::<u32>(Kind::Lists)[(tree - 1) * n..][..n];
+            let mut seen = vec![false; n];
+            for &p in list {
+                let fresh = seen
+                    .get_mut(p as usize)
+                    .is_some_and(|s| !std::mem::replace(s, true));
+                ensure!(
+                    fresh,
+                    "index file: tree {tree} does not hold every row once"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Codes every vector again and compares.
+    fn verify_rows(&self) -> Result<()> {
+        let stride = self.space.stride();
+        let codes: &[u8] = self.section(Kind::Codes);
+        let (scale, norm, error) = self.factors();
+        let (mut point, mut code) = (Vec::new(), vec![0u8; stride]);
+        for p in 0..self.len() {
+            let expected = self
+                .space
+                .encode(self.vector_at(p), Role::Item, &mut point, &mut code);
+            let stored = Factors {
+                scale: scale[p],
+                norm: norm[p],
+                error: error[p],
+            };
+            ensure!(
+                expected == Some(stored) && code == codes[p * stride..][..stride],
+                "index file: the code of rowid {} is not that of its vector",
+                self.ids()[p]
+            );
+        }
+        Ok(())
+    }
+
+    /// Scale, norm and error of every row, by position.
+    pub(super) fn factors(&self) -> (&[f32], &[f32], &[f32]) {
+        (
+            self.section(Kind::RowScale),
+            self.section(Kind::RowNorm),
+            self.section(Kind::RowError),
+        )
+    }
+}

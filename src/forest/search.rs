@@ -1,0 +1,472 @@
+//! Approximate and exact search.
+//!
+//! Both look at rows in chunks: integer dot products of byte codes give for each row a distance to the query's own
+//! code, the triangle inequality turns it into a lower bound of the true distance, and only rows whose bound lies
+//! within the k-th best distance so far are scored by [`crate::vector::exact`]. So within the rows looked at the
+//! answer is exact; approximate search looks at the leaves near the query, exact search at all rows.
+//!
+//! The bound. With codes c (scale s) of the row and g (scale t) of the query, and their errors E and F
+//! ([`super::space`]): |w(q) - w(x)| >= |t g - s c| - E - F, and |t g - s c|^2 = |t g|^2 + |s c|^2 - 2 s t <g, c> with
+//! <g, c> an exact integer. In f32 that sum is off by less than 2^-20 (|t g|^2 + |s c|^2), since 2 s t |<g, c>| is no
+//! larger than the two squares. So a row is left out only if
+//!
+//! ```text
+//! |t g|^2 + |s c|^2 - 2 s t <g, c> - 2^-20 (|t g|^2 + |s c|^2) > (R + E + F)^2 (1 + 2^-20) + 1e-30
+//! ```
+//!
+//! where R is the distance of points that the k-th best distance allows ([`Space::reach`]). 1e-30 stands for
+//! underflow. A comparison with NaN or infinity on the right is false, and keeps the row.
+
+use rustc_hash::FxHashSet;
+
+use super::file::Forest;
+use super::format::Kind;
+use super::space::{Role, Space};
+use super::topk::{Hit, TopK};
+use crate::kernel::codes::{self, LANES};
+use crate::kernel::level;
+use crate::vector::{Metric, exact};
+
+/// Rows handled at a time: the buffers stay in the first cache.
+const CHUNK: usize = 256;
+const SLACK: f32 = 1.0 / (1 << 20) as f32;
+
+/// How much an approximate search looks at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// The trees alone: whole leaves, nearest first, until this many rows have been looked at.
+    SearchK(usize),
+    /// As much as it takes to find this part of the true neighbours, 0..=1.
+    Recall(f32),
+    /// `Recall(0.95)`.
+    Default,
+}
+
+/// Buffers of a search, to be kept from one query to the next.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    point: Vec<f32>,
+    code: Vec<u8>,
+    query: Vec<i8>,
+    scores: Vec<f32>,
+    order: Vec<u64>,
+    seen: Vec<u32>,
+    epoch: u32,
+    list: Vec<u32>,
+    done: Vec<bool>,
+    dots: Vec<i32>,
+    excess: Vec<f32>,
+    near: Vec<(f32, u32)>,
+}
+
+/// The query as the scan needs it.
+struct Query<'a> {
+    vector: &'a [f32],
+    /// Its own inner product, for cosine.
+    own: f64,
+    norm: f64,
+    scale: f32,
+    square: f32,
+    error: f32,
+}
+
+/// Pushes rows that are in no index: `(rowid, vector)` pairs, scored as the searches score.
+pub fn exact_scan<'a>(
+    metric: Metric,
+    query: &[f32],
+    rows: impl IntoIterator<Item = (i64, &'a [f32])>,
+    best: &mut TopK,
+) {
+    for (rowid, row) in rows {
+        let distance = exact::distance(metric, query, row);
+        best.push(Hit { rowid, distance });
+    }
+}
+
+impl<B: AsRef<[u8]>> Forest<B> {
+    /// The `k` nearest rows among those in the leaves that the budget allows, without those `hidden`. Fewer than `k`
+    /// only if the leaves hold fewer.
+    ///
+    /// A query of another dimension has no neighbours here.
+    #[must_use]
+    pub fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        budget: Budget,
+        hidden: &FxHashSet<i64>,
+        scratch: &mut Scratch,
+    ) -> Vec<Hit> {
+        let search_k = match budget {
+            Budget::SearchK(n) => n,
+            Budget::Recall(r) => self.search_k_for(r, k),
+            Budget::Default => self.search_k_for(0.95, k),
+        };
+        if search_k >= self.len() {
+            return self.exact(query, k, hidden, scratch);
+        }
+        self.scan(query, k, hidden, scratch, |scan, s| {
+            scan.leaves(search_k, s);
+        })
+    }
+
+    /// The `k` nearest of all rows, without those `hidden`: the same rows and distances as a loop over
+    /// [`exact::distance`] followed by a sort by (distance, rowid).
+    ///
+    /// A query of another dimension has no neighbours here.
+    #[must_use]
+    pub fn exact(
+        &self,
+        query: &[f32],
+        k: usize,
+        hidden: &FxHashSet<i64>,
+        scratch: &mut Scratch,
+    ) -> Vec<Hit> {
+        self.scan(query, k, hidden, scratch, |scan, s| {
+            scan.everything(s);
+        })
+    }
+
+    fn search_k_for(&self, recall: f32, k: usize) -> usize {
+        // Not calibrated yet: a share of the rows that errs on the side of recall.
+        let n = self.len() as f64;
+        let share = if recall >= 0.99 { 0.25 } else { 0.125 };
+        (n * share).max(k as f64 * 32.0) as usize
+    }
+
+    fn scan(
+        &self,
+        query: &[f32],
+        k: usize,
+        hidden: &FxHashSet<i64>,
+        s: &mut Scratch,
+        run: impl FnOnce(&mut Scan<'_, B>, &mut Scratch),
+    ) -> Vec<Hit> {
+        if k == 0 || self.is_empty() || query.len() != self.dim() {
+            return Vec::new();
+        }
+        let stride = self.space.stride();
+        s.code.resize(stride, 128);
+        let factors = self
+            .space
+            .encode(query, Role::Query, &mut s.point, &mut s.code);
+        let norm = Space::query_norm(query);
+        let mut scan = Scan {
+            forest: self,
+            hidden,
+            best: TopK::new(k),
+            query: Query {
+                vector: query,
+                own: exact::dot(query, query),
+                norm,
+                scale: 0.0,
+                square: 0.0,
+                error: f32::INFINITY,
+            },
+        };
+        match factors {
+            // A query without a direction is equally far from everything.
+            Some(f) if self.metric() == Metric::L2 || norm > 0.0 => {
+                s.query.clear();
+                s.query
+                    .extend(s.code.iter().map(|&c| (i32::from(c) - 128) as i8));
+                (scan.query.scale, scan.query.square, scan.query.error) =
+                    (f.scale, f.norm, f.error);
+                run(&mut scan, s);
+            }
+            _ => scan.plain(),
+        }
+        scan.best.into_sorted()
+    }
+}
+
+struct Scan<'a, B: AsRef<[u8]>> {
+    forest: &'a Forest<B>,
+    hidden: &'a FxHashSet<i64>,
+    best: TopK,
+    query: Query<'a>,
+}
+
+/// A score as an integer that orders the same way; NaN last.
+fn ordered(score: f32) -> u32 {
+    if score.is_nan() {
+        return u32::MAX;
+    }
+    let bits = (score + 0.0).to_bits();
+    if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    }
+}
+
+impl<B: AsRef<[u8]>> Scan<'_, B> {
+    /// Whole leaves, nearest first, until `search_k` rows have been looked at.
+    fn leaves(&mut self, search_k: usize, s: &mut Scratch) {
+        let f = self.forest;
+        // A tree more than leaves are wanted can't add a better leaf than those found, only time to rank its own.
+        let wanted = search_k.div_ceil(f.layout.header.leaf.max(1)).max(4);
+        let trees = f.trees().min(wanted);
+        let leaves = f.tree(trees - 1).1;
+        self.rank(leaves, s);
+        let several = trees > 1;
+        if several {
+            s.seen.resize(f.len(), 0);
+            s.epoch = s.epoch.wrapping_add(1);
+            if s.epoch == 0 {
+                s.seen.fill(0);
+                s.epoch = 1;
+            }
+        }
+        let mut looked = 0;
+        let mut sorted = 0;
+        let order = std::mem::take(&mut s.order);
+        let mut order = order;
+        let mut i = 0;
+        while looked < search_k && i < order.len() {
+            if i == sorted {
+                // Sort as many as will be needed, probably, and more if they are.
+                let more = (wanted * if several { 2 } else { 1 } + 8).min(order.len() - sorted);
+                if more < order.len() - sorted {
+                    order[sorted..].select_nth_unstable(more);
+                }
+                order[sorted..sorted + more].sort_unstable();
+                sorted += more;
+            }
+            let leaf = (order[i] & 0xffff_ffff) as usize;
+            i += 1;
+            looked += self.leaf(leaf, several, s);
+        }
+        s.order = order;
+    }
+
+    /// Scores of leaves `0..leaves` into `s.order`, those that hold rows.
+    fn rank(&self, leaves: usize, s: &mut Scratch) {
+        let f = self.forest;
+        debug_assert_eq!(leaves % LANES, 0);
+        s.scores.resize(leaves, 0.0);
+        let factor = 2.0 * self.query.scale;
+        codes::leaf_scores(
+            level(),
+            &f.blocks(0, leaves),
+            &s.code,
+            factor,
+            &mut s.scores,
+        );
+        let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
+        s.order.clear();
+        s.order.extend(
+            s.scores
+                .iter()
+                .zip(rows)
+                .enumerate()
+                .filter(|(_, (_, rows))| rows[1] > 0)
+                .map(|(j, (&score, _))| u64::from(ordered(score)) << 32 | j as u64),
+        );
+    }
+
+    /// Looks at the rows of one leaf; returns how many it has not looked at before.
+    fn leaf(&mut self, leaf: usize, several: bool, s: &mut Scratch) -> usize {
+        let f = self.forest;
+        let n = f.len();
+        let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
+        let [first, count] = rows[leaf];
+        let (first, end) = (
+            first as usize,
+            (first as usize).saturating_add(count as usize).min(n),
+        );
+        if first >= end {
+            return 0;
+        }
+        if !several {
+            self.range(first, end, s);
+            return end - first;
+        }
+        let tree = f
+            .section::<u32>(Kind::Trees)
+            .partition_point(|&t| t as usize <= leaf)
+            - 1;
+        let mut list = std::mem::take(&mut s.list);
+        list.clear();
+        let (seen, epoch) = (&mut s.seen, s.epoch);
+        let mut take = |p: u32| {
+            if let Some(mark) = seen.get_mut(p as usize)
+                && *mark != epoch
+            {
+                *mark = epoch;
+                list.push(p);
+            }
+        };
+        if tree == 0 {
+            (first as u32..end as u32).for_each(&mut take);
+        } else {
+            let lists: &[u32] = f.section(Kind::Lists);
+            let list = &lists[(tree - 1) * n..][..n];
+            list[first..end].iter().copied().for_each(&mut take);
+        }
+        for part in list.chunks(CHUNK) {
+            s.dots.resize(CHUNK, 0);
+            codes::gather_dots(level(), f.section(Kind::Codes), part, &s.query, &mut s.dots);
+            self.chunk(|i| part[i], part.len(), s);
+        }
+        let looked = list.len();
+        s.list = list;
+        looked
+    }
+
+    /// All rows: those of the nearest leaves first, so that the k-th best is near its final value for the rest.
+    fn everything(&mut self, s: &mut Scratch) {
+        let f = self.forest;
+        let leaves = f.tree(0).1;
+        self.rank(leaves, s);
+        let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
+        let first = (f.len() / 100).max(2 * self.best.k().min(f.len()));
+        s.done.clear();
+        s.done.resize(leaves, false);
+        let wanted = (first / f.layout.header.leaf.max(1) + 4).min(s.order.len());
+        let mut order = std::mem::take(&mut s.order);
+        if wanted < order.len() {
+            order.select_nth_unstable(wanted);
+        }
+        order[..wanted].sort_unstable();
+        let mut looked = 0;
+        for key in &order[..wanted] {
+            if looked >= first {
+                break;
+            }
+            let leaf = (key & 0xffff_ffff) as usize;
+            s.done[leaf] = true;
+            looked += self.leaf(leaf, false, s);
+        }
+        s.order = order;
+        let mut from = 0;
+        for (j, &[start, count]) in rows[..leaves].iter().enumerate() {
+            if s.done[j] {
+                let start = (start as usize).min(f.len());
+                self.range(from, start, s);
+                from = start.saturating_add(count as usize);
+            }
+        }
+        self.range(from, f.len(), s);
+    }
+
+    fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
+        let f = self.forest;
+        let stride = f.space.stride();
+        let codes: &[u8] = f.section(Kind::Codes);
+        let mut at = from;
+        while at < to {
+            let n = CHUNK.min(to - at);
+            s.dots.resize(CHUNK, 0);
+            codes::row_dots(
+                level(),
+                &codes[at * stride..][..n * stride],
+                &s.query,
+                &mut s.dots[..n],
+            );
+            self.chunk(|i| (at + i) as u32, n, s);
+            at += n;
+        }
+    }
+
+    /// Scores those of `n` rows, whose dot products are in `s.dots`, that the bound does not leave out.
+    fn chunk(&mut self, position: impl Fn(usize) -> u32, n: usize, s: &mut Scratch) {
+        let missing = self.best.k().saturating_sub(self.best.len());
+        if missing > 0 {
+            self.first(&position, n, missing, s);
+            return;
+        }
+        let reach = self.reach();
+        let (scale, norm, error) = self.forest.factors();
+        s.excess.clear();
+        s.excess
+            .extend(s.dots[..n].iter().enumerate().map(|(i, &dot)| {
+                let p = position(i) as usize;
+                self.excess(dot, scale[p], norm[p], error[p], reach)
+            }));
+        for i in 0..n {
+            if s.excess[i] > 0.0 {
+                continue;
+            }
+            self.score(position(i));
+        }
+    }
+
+    /// As `chunk` while there are fewer than k hits: scores the rows with the nearest codes first, so that the bound
+    /// bites from the first chunk on.
+    fn first(
+        &mut self,
+        position: &impl Fn(usize) -> u32,
+        n: usize,
+        missing: usize,
+        s: &mut Scratch,
+    ) {
+        let (scale, norm, error) = self.forest.factors();
+        s.near.clear();
+        s.near
+            .extend(s.dots[..n].iter().enumerate().map(|(i, &dot)| {
+                let p = position(i) as usize;
+                (
+                    norm[p] - 2.0 * self.query.scale * (scale[p] * dot as f32),
+                    i as u32,
+                )
+            }));
+        if missing < n {
+            s.near
+                .select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
+        }
+        for (rank, &(_, i)) in s.near.iter().enumerate() {
+            let p = position(i as usize);
+            let at = p as usize;
+            if rank >= missing {
+                let dot = s.dots[i as usize];
+                if self.excess(dot, scale[at], norm[at], error[at], self.reach()) > 0.0 {
+                    continue;
+                }
+            }
+            self.score(p);
+        }
+    }
+
+    /// R + F.
+    fn reach(&self) -> f32 {
+        let limit = self.best.limit();
+        if limit == f64::INFINITY {
+            return f32::INFINITY;
+        }
+        self.forest.space.reach(limit, self.query.norm) + self.query.error
+    }
+
+    /// How far the bound is beyond reach: above zero, the row can be left out.
+    #[inline(always)]
+    fn excess(&self, dot: i32, scale: f32, norm: f32, error: f32, reach: f32) -> f32 {
+        let squares = self.query.square + norm;
+        let product = 2.0 * self.query.scale * (scale * dot as f32);
+        let within = reach + error;
+        (squares - product - SLACK * squares) - (within * within * (1.0 + SLACK) + 1e-30)
+    }
+
+    fn score(&mut self, position: u32) {
+        let f = self.forest;
+        let rowid = f.ids()[position as usize];
+        if !self.hidden.is_empty() && self.hidden.contains(&rowid) {
+            return;
+        }
+        let x = f.vector_at(position as usize);
+        let q = self.query.vector;
+        let distance = match f.metric() {
+            Metric::Cosine => {
+                exact::cosine_from(exact::dot(q, x), self.query.own, exact::dot(x, x))
+            }
+            metric => exact::distance(metric, q, x),
+        };
+        self.best.push(Hit { rowid, distance });
+    }
+
+    /// Every row by its exact distance: for queries the codes say nothing about.
+    fn plain(&mut self) {
+        for p in 0..self.forest.len() {
+            self.score(p as u32);
+        }
+    }
+}

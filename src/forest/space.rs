@@ -1,0 +1,254 @@
+//! The space the forest works in: one euclidean geometry for every metric, and byte codes with a proven error.
+//!
+//! A vector x becomes a point w(x): `cosine` x / |x| (0 stays 0); `l2` x * 2^e, the largest norm near 1; `dot`
+//! (x / M, sqrt(1 - |x|^2 / M^2)) with M the largest norm, and (q / |q|, 0) for a query (Bachrach et al. 2014). Then
+//!
+//! ```text
+//! cosine  |w(q) - w(x)|^2 = 2 distance        l2  |w(q) - w(x)| = 2^e distance
+//! dot     |w(q) - w(x)|^2 = 2 + 2 distance / (M |q|)
+//! ```
+//!
+//! so near is near in all three. The point less the mean of all points, turned ([`super::rotate`]), is p; its code is
+//! c = round(127 p / max |p|), in -127..=127, with scale s = max |p| / 127. Stored beside c: s, |s c|^2, and
+//! E >= |P(w - mean) - s c| for the true point w and the true turn P, which covers rounding to the grid (measured in
+//! f64) and the float error of everything before (2^-17 of |p|: at most 80 steps of 2^-24 each; 1e-14 of the
+//! magnitudes for the f64 steps; 1e-30 for underflow).
+//!
+//! The same code describes a row when the index is built and when it is the query, so a row ranks the leaves as the
+//! build did.
+
+use super::rotate::Rotation;
+use crate::kernel::codes;
+use crate::vector::{Metric, exact};
+
+/// Whether a vector is one of the indexed or the one that is looked for. Only `dot` tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Item,
+    Query,
+}
+
+/// What is stored beside a code.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Factors {
+    /// s: the code times this is the point.
+    pub(crate) scale: f32,
+    /// |s c|^2.
+    pub(crate) norm: f32,
+    /// E: distance of the point from its code, at most.
+    pub(crate) error: f32,
+}
+
+/// The map from vectors to points and codes.
+#[derive(Debug, Clone)]
+pub(crate) struct Space {
+    pub(crate) metric: Metric,
+    pub(crate) dim: usize,
+    /// What vectors are multiplied with: 2^e for `l2`, 1 / M for `dot`.
+    pub(crate) unit: f64,
+    /// M.
+    pub(crate) max_norm: f64,
+    /// `[work]`.
+    pub(crate) mean: Vec<f32>,
+    mean_norm: f64,
+    /// The mean, turned: adding it to a point in code space gives the point itself, turned.
+    turned_mean: Vec<f32>,
+    rotation: Rotation,
+}
+
+/// Components of a point: one more than the vector has for `dot`.
+pub(crate) fn work_dim(metric: Metric, dim: usize) -> usize {
+    dim + usize::from(metric == Metric::Dot)
+}
+
+/// Inner product in f64, eight interleaved sums: the same everywhere, faster than one sum.
+pub(crate) fn dot8(a: &[f32], b: &[f32]) -> f64 {
+    let mut acc = [0.0f64; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail = exact::dot(a8.remainder(), b8.remainder());
+    for (a, b) in a8.zip(b8) {
+        for k in 0..8 {
+            acc[k] += f64::from(a[k]) * f64::from(b[k]);
+        }
+    }
+    ((acc[0] + acc[4]) + (acc[1] + acc[5])) + ((acc[2] + acc[6]) + (acc[3] + acc[7])) + tail
+}
+
+impl Space {
+    /// The space of a metric, once its parameters are known.
+    pub(crate) fn new(
+        metric: Metric,
+        dim: usize,
+        max_norm: f64,
+        mean: Vec<f32>,
+        seed: u64,
+    ) -> Self {
+        let work = work_dim(metric, dim);
+        debug_assert_eq!(mean.len(), work);
+        let rotation = Rotation::new(work, seed);
+        let mut turned_mean = mean.clone();
+        rotation.apply(&mut turned_mean);
+        let mean_norm = dot8(&mean, &mean).sqrt();
+        Space {
+            metric,
+            dim,
+            unit: Self::unit(metric, max_norm),
+            max_norm,
+            mean,
+            mean_norm,
+            turned_mean,
+            rotation,
+        }
+    }
+
+    /// What vectors are multiplied with when the largest norm is `max_norm`.
+    pub(crate) fn unit(metric: Metric, max_norm: f64) -> f64 {
+        match metric {
+            Metric::L2 if max_norm > 0.0 => (-max_norm.log2().ceil()).exp2(),
+            Metric::Dot if max_norm > 0.0 => 1.0 / max_norm,
+            _ => 1.0,
+        }
+    }
+
+    /// Components of a point.
+    pub(crate) fn work(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Bytes of a code.
+    pub(crate) fn stride(&self) -> usize {
+        codes::stride(self.work())
+    }
+
+    /// What a vector is multiplied with to become a point.
+    pub(crate) fn multiplier(metric: Metric, unit: f64, x: &[f32], role: Role) -> f64 {
+        match (metric, role) {
+            (Metric::L2, _) | (Metric::Dot, Role::Item) => unit,
+            _ => {
+                let norm = dot8(x, x).sqrt();
+                if norm > 0.0 { 1.0 / norm } else { 0.0 }
+            }
+        }
+    }
+
+    /// The last component of an item's point under `dot`.
+    pub(crate) fn lift(unit: f64, x: &[f32]) -> f64 {
+        let inside = dot8(x, x).sqrt() * unit;
+        (1.0 - inside * inside).max(0.0).sqrt()
+    }
+
+    /// The code of `x` into `out` (`stride` bytes), by way of `p` (any length; holds the turned point afterwards).
+    /// `None` when the point is too far out for f32 or not finite: then nothing is known about it.
+    pub(crate) fn encode(
+        &self,
+        x: &[f32],
+        role: Role,
+        p: &mut Vec<f32>,
+        out: &mut [u8],
+    ) -> Option<Factors> {
+        let by = Self::multiplier(self.metric, self.unit, x, role);
+        p.clear();
+        p.extend(
+            x.iter()
+                .zip(&self.mean)
+                .map(|(&x, &m)| (f64::from(x) * by - f64::from(m)) as f32),
+        );
+        if self.metric == Metric::Dot {
+            let last = match role {
+                Role::Item => Self::lift(self.unit, x),
+                Role::Query => 0.0,
+            };
+            p.push((last - f64::from(self.mean[self.dim])) as f32);
+        }
+        self.rotation.apply(p);
+        let norm = dot8(p, p).sqrt();
+        // 1e15 squared is far from f32's end.
+        if norm.is_nan() || norm >= 1e15 {
+            return None;
+        }
+        let (scale, codes_squared) = quantise(p, out);
+        let mut square = [0.0f64; 8];
+        let mut add = |k: usize, p: f32, c: u8| {
+            let e = f64::from(p) - f64::from(scale) * f64::from(i32::from(c) - 128);
+            square[k] += e * e;
+        };
+        for (p, c) in p.chunks(8).zip(out.chunks(8)) {
+            for (k, (&p, &c)) in p.iter().zip(c).enumerate() {
+                add(k, p, c);
+            }
+        }
+        let grid = square.iter().sum::<f64>().sqrt();
+        let error =
+            grid * (1.0 + 1e-6) + norm * 2f64.powi(-17) + (norm + self.mean_norm) * 1e-14 + 1e-30;
+        Some(Factors {
+            scale,
+            norm: (f64::from(scale) * f64::from(scale) * codes_squared as f64) as f32,
+            // One f32 step up, so that rounding to f32 never lowers the bound.
+            error: (error * (1.0 + 2f64.powi(-22))) as f32,
+        })
+    }
+
+    /// Makes a centroid of unit norm where points are unit vectors, as the mean of directions is a direction.
+    pub(crate) fn normalise(&self, centroid: &mut [f32]) {
+        if self.metric == Metric::L2 {
+            return;
+        }
+        for (c, m) in centroid.iter_mut().zip(&self.turned_mean) {
+            *c += m;
+        }
+        let norm = dot8(centroid, centroid).sqrt();
+        let by = if norm > 1e-6 {
+            (1.0 / norm) as f32
+        } else {
+            1.0
+        };
+        for (c, m) in centroid.iter_mut().zip(&self.turned_mean) {
+            *c = *c * by - m;
+        }
+    }
+
+    /// |q|, which turns inner products into distances between points under `dot`.
+    pub(crate) fn query_norm(q: &[f32]) -> f64 {
+        dot8(q, q).sqrt()
+    }
+
+    /// The largest distance between points, rounded up, at which a row can still have the distance `tau` or less to
+    /// the query. The f64 sum that defines a distance is off by at most `dim` roundings of 2^-53 of the norms.
+    pub(crate) fn reach(&self, tau: f64, query_norm: f64) -> f32 {
+        let rounding = (self.dim + 16) as f64 * 2f64.powi(-50);
+        let reach = match self.metric {
+            Metric::L2 => tau * self.unit * (1.0 + rounding),
+            // Without a direction or without norms nothing can be said.
+            Metric::Dot if self.max_norm == 0.0 || query_norm == 0.0 => f64::INFINITY,
+            Metric::Dot => (2.0 + 2.0 * tau / (self.max_norm * query_norm) + rounding)
+                .max(0.0)
+                .sqrt(),
+            _ => (2.0 * tau + rounding).sqrt(),
+        };
+        (reach * (1.0 + 1e-6) + 1e-30) as f32
+    }
+}
+
+/// The code of `p` into `out`, its scale, and the sum of squares of the code.
+pub(crate) fn quantise(p: &[f32], out: &mut [u8]) -> (f32, i64) {
+    let largest = p.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    out.fill(128);
+    // Below this 127 / largest overflows; the whole vector goes into the error instead.
+    if largest < 1e-30 {
+        return (0.0, 0);
+    }
+    let by = 127.0 / largest;
+    // Adding and taking off 1.5 * 2^23 rounds to the nearest integer, ties to even, with additions alone.
+    const ROUND: f32 = 12_582_912.0;
+    let mut sum = 0i64;
+    for (p, out) in p.chunks(1024).zip(out.chunks_mut(1024)) {
+        let mut part = 0i32;
+        for (&p, out) in p.iter().zip(out) {
+            let c = ((p * by + ROUND) - ROUND) as i32;
+            part += c * c;
+            *out = (c + 128) as u8;
+        }
+        sum += i64::from(part);
+    }
+    (largest / 127.0, sum)
+}

@@ -1,0 +1,642 @@
+//! Integer arithmetic on byte codes, the inner loops of the forest.
+//!
+//! A code is a row of bytes, one a dimension, that hold a number in -127..=127 plus 128 (0 never occurs), padded with
+//! 128 to a multiple of four. [`row_dots`] and [`gather_dots`] multiply many rows with one signed query code;
+//! [`Blocks`] holds leaf centroids sixteen at a time, four dimensions of each side by side, so that one 64-byte load
+//! meets a broadcast of four bytes of the row and no horizontal sum is needed.
+//!
+//! Every sum is an exact `i32` (the largest is 255 * 127 * 65,540 < 2^31), and what follows it is done in f32 one
+//! operation at a time and without FMA, so all instruction sets return the same bits: the tree that is built and the
+//! leaf that is chosen do not depend on the machine.
+#![allow(unsafe_code)]
+// Several arrays are walked by one index: registers, rows, blocks.
+#![allow(clippy::needless_range_loop)]
+
+use super::Level;
+
+/// Leaves in one block.
+pub const LANES: usize = 16;
+
+/// Bytes of one code: `dim` rounded up to a multiple of four.
+#[must_use]
+pub fn stride(dim: usize) -> usize {
+    dim.next_multiple_of(4)
+}
+
+/// Centroids, sixteen to a block, with what turns an integer dot product into a score.
+///
+/// The score of leaf `j` for a row is `norm[j] - factor * (scale[j] * dot)`, in that order, where `factor` is twice
+/// the row's scale: the squared distance less the row's own squared norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Blocks<'a> {
+    /// Bytes of one code.
+    pub stride: usize,
+    /// `[leaves / 16][stride / 4][16][4]`.
+    pub codes: &'a [i8],
+    /// `[leaves]`, a multiple of sixteen.
+    pub scale: &'a [f32],
+    /// `[leaves]`; infinite for a leaf that must never be chosen.
+    pub norm: &'a [f32],
+    /// `[leaves]`, sum of the bytes of each code.
+    pub sum: &'a [i32],
+}
+
+impl Blocks<'_> {
+    /// Number of leaves, a multiple of sixteen.
+    #[must_use]
+    pub fn leaves(&self) -> usize {
+        self.norm.len()
+    }
+
+    fn check(&self) {
+        let n = self.norm.len();
+        assert!(n.is_multiple_of(LANES) && self.stride.is_multiple_of(4));
+        assert!(
+            self.scale.len() == n && self.sum.len() == n && self.codes.len() == n * self.stride
+        );
+    }
+}
+
+/// Dot products of consecutive rows with one query code.
+///
+/// `codes` holds `out.len()` rows of `query.len()` bytes; `query` is in -127..=127, zero where it pads.
+///
+/// # Panics
+/// When `codes` is too short.
+pub fn row_dots(level: Level, codes: &[u8], query: &[i8], out: &mut [i32]) {
+    assert!(codes.len() >= out.len() * query.len());
+    let n = out.len();
+    // SAFETY: the assertion above keeps every row of 0..n inside `codes`; the level was detected.
+    unsafe { dots(level, codes.as_ptr(), |i| i, n, query, out) }
+}
+
+/// Dot products of the rows at `positions` with one query code.
+///
+/// # Panics
+/// When a position lies outside `codes` or `out` is shorter than `positions`.
+pub fn gather_dots(level: Level, codes: &[u8], positions: &[u32], query: &[i8], out: &mut [i32]) {
+    let rows = codes.len().checked_div(query.len()).unwrap_or(0);
+    assert!(positions.iter().all(|&p| (p as usize) < rows) && positions.len() <= out.len());
+    let row = |i: usize| positions[i] as usize;
+    // SAFETY: every position was just checked against the number of rows; the level was detected.
+    unsafe { dots(level, codes.as_ptr(), row, positions.len(), query, out) }
+}
+
+/// # Safety
+/// `row(i)` for `i < n` must be a row of `codes`, the processor must have `level`, `n <= out.len()`.
+#[inline(always)]
+unsafe fn dots(
+    level: Level,
+    codes: *const u8,
+    row: impl Fn(usize) -> usize,
+    n: usize,
+    query: &[i8],
+    out: &mut [i32],
+) {
+    debug_assert!(level.is_available());
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller's promises.
+        Level::Avx512 => unsafe { x86::dots_avx512(codes, row, n, query, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller's promises.
+        Level::Avx2 => unsafe { x86::dots_avx2(codes, row, n, query, out) },
+        _ => {
+            for (i, o) in out[..n].iter_mut().enumerate() {
+                // SAFETY: the caller promises that the row lies inside the codes.
+                let r = unsafe {
+                    std::slice::from_raw_parts(codes.add(row(i) * query.len()), query.len())
+                };
+                *o = r
+                    .iter()
+                    .zip(query)
+                    .map(|(&c, &g)| (i32::from(c) - 128) * i32::from(g))
+                    .sum();
+            }
+        }
+    }
+}
+
+/// Scores of all leaves for one row: `out[j]` as documented at [`Blocks`].
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn leaf_scores(level: Level, blocks: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
+    blocks.check();
+    assert!(row.len() == blocks.stride && out.len() == blocks.leaves());
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: lengths were checked above; the level was detected.
+        Level::Avx512 => unsafe { x86::scores_avx512(blocks, row, factor, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { x86::scores_avx2(blocks, row, factor, out) },
+        _ => {
+            for (b, out) in out.chunks_exact_mut(LANES).enumerate() {
+                let dots = block_dots(blocks, b, row);
+                for j in 0..LANES {
+                    let leaf = b * LANES + j;
+                    out[j] = score(blocks, leaf, dots[j], factor);
+                }
+            }
+        }
+    }
+}
+
+/// For each row the leaf with the smallest score, the first of equals.
+///
+/// `rows` holds `factors.len()` codes; `out[i]` is the leaf of row `i`, and 0 when no leaf has a finite score.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn nearest_leaves(
+    level: Level,
+    blocks: &Blocks,
+    rows: &[u8],
+    factors: &[f32],
+    out: &mut [u32],
+) {
+    blocks.check();
+    assert!(rows.len() == factors.len() * blocks.stride && out.len() == factors.len());
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: lengths were checked above; the level was detected.
+        Level::Avx512 => unsafe { x86::nearest_avx512(blocks, rows, factors, out) },
+        _ => {
+            let mut scores = vec![0.0; blocks.leaves()];
+            for ((row, &factor), out) in rows.chunks_exact(blocks.stride).zip(factors).zip(out) {
+                leaf_scores(level, blocks, row, factor, &mut scores);
+                let (mut best, mut at) = (f32::INFINITY, 0);
+                for (j, &s) in scores.iter().enumerate() {
+                    if s < best {
+                        (best, at) = (s, j as u32);
+                    }
+                }
+                *out = at;
+            }
+        }
+    }
+}
+
+fn block_dots(blocks: &Blocks, block: usize, row: &[u8]) -> [i32; LANES] {
+    let mut acc = [0i32; LANES];
+    let codes = &blocks.codes[block * LANES * blocks.stride..][..LANES * blocks.stride];
+    for (four, r) in codes.chunks_exact(64).zip(row.chunks_exact(4)) {
+        for (lane, c) in four.chunks_exact(4).enumerate() {
+            for k in 0..4 {
+                acc[lane] += (i32::from(r[k]) - 128) * i32::from(c[k]);
+            }
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+fn score(blocks: &Blocks, leaf: usize, dot: i32, factor: f32) -> f32 {
+    blocks.norm[leaf] - factor * (blocks.scale[leaf] * dot as f32)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Blocks, LANES, score};
+    use std::arch::x86_64::*;
+
+    /// # Safety
+    /// As `dots`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
+    pub(super) unsafe fn dots_avx512(
+        codes: *const u8,
+        row: impl Fn(usize) -> usize,
+        n: usize,
+        query: &[i8],
+        out: &mut [i32],
+    ) {
+        let stride = query.len();
+        let full = stride / 64 * 64;
+        let mask = (1u64 << (stride % 64)) - 1;
+        let g = query.as_ptr();
+        // Codes carry +128: take 128 * sum(g) off again.
+        let offset = 128 * query.iter().map(|&g| i32::from(g)).sum::<i32>();
+        let mut i = 0;
+        // SAFETY: full loads stay below `stride` bytes of a row and of the query, masked ones touch only their lanes.
+        unsafe {
+            while i + 4 <= n {
+                let p = [
+                    codes.add(row(i) * stride),
+                    codes.add(row(i + 1) * stride),
+                    codes.add(row(i + 2) * stride),
+                    codes.add(row(i + 3) * stride),
+                ];
+                let mut acc = [_mm512_setzero_si512(); 4];
+                let mut j = 0;
+                while j < full {
+                    let q = _mm512_loadu_si512(g.add(j).cast());
+                    for k in 0..4 {
+                        let r = _mm512_loadu_si512(p[k].add(j).cast());
+                        acc[k] = _mm512_dpbusd_epi32(acc[k], r, q);
+                    }
+                    j += 64;
+                }
+                if mask != 0 {
+                    let q = _mm512_maskz_loadu_epi8(mask, g.add(j));
+                    for k in 0..4 {
+                        let r = _mm512_maskz_loadu_epi8(mask, p[k].add(j).cast());
+                        acc[k] = _mm512_dpbusd_epi32(acc[k], r, q);
+                    }
+                }
+                let half = |a: __m512i| {
+                    _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1))
+                };
+                let four = sum4(half(acc[0]), half(acc[1]), half(acc[2]), half(acc[3]));
+                let four = _mm_sub_epi32(four, _mm_set1_epi32(offset));
+                _mm_storeu_si128(out.as_mut_ptr().add(i).cast(), four);
+                i += 4;
+            }
+            while i < n {
+                let p = codes.add(row(i) * stride);
+                let mut acc = _mm512_setzero_si512();
+                let mut j = 0;
+                while j < full {
+                    let q = _mm512_loadu_si512(g.add(j).cast());
+                    acc = _mm512_dpbusd_epi32(acc, _mm512_loadu_si512(p.add(j).cast()), q);
+                    j += 64;
+                }
+                if mask != 0 {
+                    let q = _mm512_maskz_loadu_epi8(mask, g.add(j));
+                    acc =
+                        _mm512_dpbusd_epi32(acc, _mm512_maskz_loadu_epi8(mask, p.add(j).cast()), q);
+                }
+                out[i] = _mm512_reduce_add_epi32(acc) - offset;
+                i += 1;
+            }
+        }
+    }
+
+    /// Four sums of eight.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m128i {
+        let ab = _mm256_hadd_epi32(a, b);
+        let cd = _mm256_hadd_epi32(c, d);
+        let s = _mm256_hadd_epi32(ab, cd);
+        _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1))
+    }
+
+    /// # Safety
+    /// As `dots`.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn dots_avx2(
+        codes: *const u8,
+        row: impl Fn(usize) -> usize,
+        n: usize,
+        query: &[i8],
+        out: &mut [i32],
+    ) {
+        let stride = query.len();
+        let full = stride / 32 * 32;
+        let flip = _mm256_set1_epi8(-128);
+        let ones = _mm256_set1_epi16(1);
+        let g = query.as_ptr();
+        // |g| as unsigned times c with g's sign: both within 127, so pairs fit an i16 and nothing saturates.
+        let step = |acc: __m256i, r: __m256i, q: __m256i| {
+            let c = _mm256_sign_epi8(_mm256_xor_si256(r, flip), q);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), c);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, ones))
+        };
+        // SAFETY: full loads stay below `stride` bytes of a row and of the query; the tail is read through slices.
+        unsafe {
+            for (i, out) in out[..n].iter_mut().enumerate() {
+                let p = codes.add(row(i) * stride);
+                let mut acc = _mm256_setzero_si256();
+                let mut j = 0;
+                while j < full {
+                    let q = _mm256_loadu_si256(g.add(j).cast());
+                    acc = step(acc, _mm256_loadu_si256(p.add(j).cast()), q);
+                    j += 32;
+                }
+                let zero = _mm256_setzero_si256();
+                let s = sum4(acc, zero, zero, zero);
+                let mut total = _mm_cvtsi128_si32(s);
+                let tail = std::slice::from_raw_parts(p.add(full), stride - full);
+                for (&c, &g) in tail.iter().zip(&query[full..]) {
+                    total += (i32::from(c) - 128) * i32::from(g);
+                }
+                *out = total;
+            }
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `leaf_scores`.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn scores_avx2(b: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
+        let ones = _mm256_set1_epi16(1);
+        for block in 0..b.leaves() / LANES {
+            let mut acc = [_mm256_setzero_si256(); 2];
+            for four in 0..b.stride / 4 {
+                let r = i32::from_le_bytes([
+                    row[four * 4] ^ 128,
+                    row[four * 4 + 1] ^ 128,
+                    row[four * 4 + 2] ^ 128,
+                    row[four * 4 + 3] ^ 128,
+                ]);
+                let r = _mm256_set1_epi32(r);
+                for (half, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: block, four and half index 32 of the block's 16 * stride bytes.
+                    let c = unsafe {
+                        let at = block * LANES * b.stride + four * 64 + half * 32;
+                        _mm256_loadu_si256(b.codes.as_ptr().add(at).cast())
+                    };
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(r), _mm256_sign_epi8(c, r));
+                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(pairs, ones));
+                }
+            }
+            let mut dots = [0i32; LANES];
+            // SAFETY: sixteen i32.
+            unsafe {
+                _mm256_storeu_si256(dots.as_mut_ptr().cast(), acc[0]);
+                _mm256_storeu_si256(dots.as_mut_ptr().add(8).cast(), acc[1]);
+            }
+            for j in 0..LANES {
+                let leaf = block * LANES + j;
+                out[leaf] = score(b, leaf, dots[j], factor);
+            }
+        }
+    }
+
+    /// Scores of `N` blocks from `block` on, for `R` rows.
+    ///
+    /// # Safety
+    /// The blocks and rows must exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn tile<const R: usize, const N: usize>(
+        b: &Blocks,
+        block: usize,
+        rows: [*const u8; R],
+        factor: [__m512; R],
+    ) -> [[__m512; N]; R] {
+        let mut acc = [[_mm512_setzero_si512(); N]; R];
+        let size = LANES * b.stride;
+        // SAFETY: the caller's promise; each step reads 64 bytes of a block and four of a row.
+        unsafe {
+            let base = b.codes.as_ptr().add(block * size);
+            for four in 0..b.stride / 4 {
+                let mut c = [_mm512_setzero_si512(); N];
+                for n in 0..N {
+                    c[n] = _mm512_loadu_si512(base.add(n * size + four * 64).cast());
+                }
+                for r in 0..R {
+                    let q = _mm512_set1_epi32(rows[r].add(four * 4).cast::<i32>().read_unaligned());
+                    for n in 0..N {
+                        acc[r][n] = _mm512_dpbusd_epi32(acc[r][n], q, c[n]);
+                    }
+                }
+            }
+            let mut out = [[_mm512_setzero_ps(); N]; R];
+            for n in 0..N {
+                let at = (block + n) * LANES;
+                let norm = _mm512_loadu_ps(b.norm.as_ptr().add(at));
+                let scale = _mm512_loadu_ps(b.scale.as_ptr().add(at));
+                let sum = _mm512_loadu_si512(b.sum.as_ptr().add(at).cast());
+                let offset = _mm512_slli_epi32(sum, 7);
+                for r in 0..R {
+                    let dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[r][n], offset));
+                    let product = _mm512_mul_ps(factor[r], _mm512_mul_ps(scale, dot));
+                    out[r][n] = _mm512_sub_ps(norm, product);
+                }
+            }
+            out
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `leaf_scores`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    pub(super) unsafe fn scores_avx512(b: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
+        let n = b.leaves() / LANES;
+        let (rows, factor) = ([row.as_ptr()], [_mm512_set1_ps(factor)]);
+        let mut block = 0;
+        // SAFETY: `block` stays below the number of blocks, `out` holds sixteen floats for each.
+        unsafe {
+            while block + 4 <= n {
+                let s = tile::<1, 4>(b, block, rows, factor);
+                for k in 0..4 {
+                    _mm512_storeu_ps(out.as_mut_ptr().add((block + k) * LANES), s[0][k]);
+                }
+                block += 4;
+            }
+            while block < n {
+                let s = tile::<1, 1>(b, block, rows, factor);
+                _mm512_storeu_ps(out.as_mut_ptr().add(block * LANES), s[0][0]);
+                block += 1;
+            }
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `nearest_leaves`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    pub(super) unsafe fn nearest_avx512(b: &Blocks, rows: &[u8], factors: &[f32], out: &mut [u32]) {
+        let n = factors.len();
+        let mut i = 0;
+        // SAFETY: rows i..i+4 (or i alone) exist.
+        unsafe {
+            while i + 4 <= n {
+                nearest_tile::<4>(b, rows, factors, out, i);
+                i += 4;
+            }
+            while i < n {
+                nearest_tile::<1>(b, rows, factors, out, i);
+                i += 1;
+            }
+        }
+    }
+
+    /// # Safety
+    /// Rows `i..i + R` must exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn nearest_tile<const R: usize>(
+        b: &Blocks,
+        rows: &[u8],
+        factors: &[f32],
+        out: &mut [u32],
+        i: usize,
+    ) {
+        let n = b.leaves() / LANES;
+        let mut p = [rows.as_ptr(); R];
+        let mut factor = [_mm512_setzero_ps(); R];
+        for r in 0..R {
+            // SAFETY: the caller's promise.
+            p[r] = unsafe { rows.as_ptr().add((i + r) * b.stride) };
+            factor[r] = _mm512_set1_ps(factors[i + r]);
+        }
+        let mut best = [_mm512_set1_ps(f32::INFINITY); R];
+        let mut at = [_mm512_setzero_si512(); R];
+        let mut keep = |block: usize, r: usize, s: __m512| {
+            let less = _mm512_cmp_ps_mask(s, best[r], _CMP_LT_OQ);
+            best[r] = _mm512_mask_mov_ps(best[r], less, s);
+            at[r] = _mm512_mask_mov_epi32(at[r], less, _mm512_set1_epi32(block as i32));
+        };
+        let mut block = 0;
+        // SAFETY: `block` stays below the number of blocks.
+        unsafe {
+            while block + 4 <= n {
+                let s = tile::<R, 4>(b, block, p, factor);
+                for r in 0..R {
+                    for k in 0..4 {
+                        keep(block + k, r, s[r][k]);
+                    }
+                }
+                block += 4;
+            }
+            while block < n {
+                let s = tile::<R, 1>(b, block, p, factor);
+                for r in 0..R {
+                    keep(block, r, s[r][0]);
+                }
+                block += 1;
+            }
+        }
+        for r in 0..R {
+            let (mut scores, mut ids) = ([0f32; LANES], [0i32; LANES]);
+            // SAFETY: sixteen lanes each.
+            unsafe {
+                _mm512_storeu_ps(scores.as_mut_ptr(), best[r]);
+                _mm512_storeu_si512(ids.as_mut_ptr().cast(), at[r]);
+            }
+            let (mut least, mut leaf) = (f32::INFINITY, 0);
+            for j in 0..LANES {
+                let id = ids[j] as u32 * LANES as u32 + j as u32;
+                if scores[j] < least
+                    || (scores[j] == least && scores[j] < f32::INFINITY && id < leaf)
+                {
+                    (least, leaf) = (scores[j], id);
+                }
+            }
+            out[i + r] = leaf;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels() -> impl Iterator<Item = Level> {
+        Level::ALL.into_iter().filter(|l| l.is_available())
+    }
+
+    fn byte(state: &mut u64) -> u8 {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (*state >> 56) as u8
+    }
+
+    #[test]
+    fn dots_of_codes_are_the_plain_sum_on_every_level() {
+        let mut state = 1;
+        for stride in (4..=260).step_by(4).chain([65_540]) {
+            let n = if stride > 1000 { 5 } else { 11 };
+            // The extremes as well: all codes and queries at their ends.
+            for extreme in [false, true] {
+                let codes: Vec<u8> = (0..n * stride)
+                    .map(|_| {
+                        if extreme {
+                            255
+                        } else {
+                            byte(&mut state).max(1)
+                        }
+                    })
+                    .collect();
+                let query: Vec<i8> = (0..stride)
+                    .map(|_| {
+                        if extreme {
+                            -127
+                        } else {
+                            (byte(&mut state) as i8).max(-127)
+                        }
+                    })
+                    .collect();
+                let plain = |row: usize| -> i32 {
+                    let r = &codes[row * stride..][..stride];
+                    r.iter()
+                        .zip(&query)
+                        .map(|(&c, &g)| (i32::from(c) - 128) * i32::from(g))
+                        .sum()
+                };
+                let positions: Vec<u32> = (0..n as u32).rev().collect();
+                for level in levels() {
+                    let mut out = vec![0; n];
+                    row_dots(level, &codes, &query, &mut out);
+                    assert!((0..n).all(|i| out[i] == plain(i)), "{level:?} {stride}");
+                    gather_dots(level, &codes, &positions, &query, &mut out);
+                    assert!(
+                        (0..n).all(|i| out[i] == plain(n - 1 - i)),
+                        "{level:?} {stride}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn leaf_scores_and_the_nearest_leaf_are_the_same_bits_on_every_level() {
+        let mut state = 7;
+        for stride in [4, 8, 52, 100, 128, 784] {
+            for leaves in [16, 32, 64, 80, 144] {
+                let codes: Vec<i8> = (0..leaves * stride)
+                    .map(|_| (byte(&mut state) as i8).max(-127))
+                    .collect();
+                let mut float = || f32::from(byte(&mut state)) / 77.0;
+                let scale: Vec<f32> = (0..leaves).map(|_| float()).collect();
+                let mut norm: Vec<f32> = (0..leaves).map(|_| float() * 1e4).collect();
+                norm[leaves - 1] = f32::INFINITY;
+                let factors: Vec<f32> = (0..9).map(|_| float()).collect();
+                let sum: Vec<i32> = (0..leaves)
+                    .map(|leaf| {
+                        let block = &codes[leaf / LANES * LANES * stride..][..LANES * stride];
+                        let lane =
+                            |k: usize| i32::from(block[k / 4 * 64 + leaf % LANES * 4 + k % 4]);
+                        (0..stride).map(lane).sum()
+                    })
+                    .collect();
+                let rows: Vec<u8> = (0..9 * stride).map(|_| byte(&mut state).max(1)).collect();
+                let blocks = Blocks {
+                    stride,
+                    codes: &codes,
+                    scale: &scale,
+                    norm: &norm,
+                    sum: &sum,
+                };
+                let mut nearest = Vec::new();
+                for level in levels() {
+                    for (row, &factor) in rows.chunks(stride).zip(&factors) {
+                        let mut want = vec![0.0; leaves];
+                        for (leaf, want) in want.iter_mut().enumerate() {
+                            *want = score(
+                                &blocks,
+                                leaf,
+                                block_dots(&blocks, leaf / LANES, row)[leaf % LANES],
+                                factor,
+                            );
+                        }
+                        let mut got = vec![0.0; leaves];
+                        leaf_scores(level, &blocks, row, factor, &mut got);
+                        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                        assert_eq!(bits(&got), bits(&want), "{level:?} {stride} {leaves}");
+                    }
+                    let mut out = vec![0; 9];
+                    nearest_leaves(level, &blocks, &rows, &factors, &mut out);
+                    nearest.push(out);
+                }
+                assert!(
+                    nearest.windows(2).all(|w| w[0] == w[1]),
+                    "{stride} {leaves}: {nearest:?}"
+                );
+            }
+        }
+    }
+}
