@@ -5,11 +5,16 @@
 //! progress. Functions that write or touch files are DIRECTONLY: no view, trigger or schema of a database that somebody
 //! else wrote can call them.
 
+mod index;
+mod info;
+mod knn;
 mod memory;
 mod plot;
 mod session;
+mod source;
 mod text_lines;
 mod time;
+mod values;
 mod version;
 pub(crate) mod vtab;
 pub(crate) mod work;
@@ -39,6 +44,10 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<memory::Memory>(conn, &session)?;
     vtab::function::register::<text_lines::TextLines>(conn, &session)?;
     vtab::function::register::<time::Time>(conn, &session)?;
+    index::register(conn, &session)?;
+    knn::register(conn, &session)?;
+    vtab::function::register::<info::Info>(conn, &session)?;
+    vtab::function::register::<info::Indexes>(conn, &session)?;
     Ok(())
 }
 

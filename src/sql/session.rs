@@ -1,7 +1,8 @@
 //! What the functions and tables of one connection share.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
+use super::index::files::SharedLedger;
 use super::work::Display;
 
 /// Per connection. Behind mutexes because rusqlite's functions must be `Send`; SQLite's own mutex means that nobody
@@ -9,5 +10,22 @@ use super::work::Display;
 #[derive(Default)]
 pub(crate) struct Session {
     /// Where long work shows its progress.
-    pub(crate) display: Mutex<Display>,
+    display: Mutex<Display>,
+    /// The files of indexes, as the open transaction leaves them.
+    pub(crate) files: SharedLedger,
+}
+
+impl Session {
+    /// Where long work shows its progress.
+    pub(crate) fn display(&self) -> Display {
+        *self.display.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Chooses where long work shows its progress; returns the choice before.
+    pub(crate) fn set_display(&self, display: Display) -> Display {
+        std::mem::replace(
+            &mut *self.display.lock().unwrap_or_else(PoisonError::into_inner),
+            display,
+        )
+    }
 }

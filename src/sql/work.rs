@@ -10,8 +10,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -162,11 +162,7 @@ pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::R
     conn.create_scalar_function("annoy_progress", 1, super::DIRECT, move |ctx| {
         let name = ctx.get::<String>(0)?;
         let new = Display::parse(&name).map_err(super::function_error)?;
-        let mut display = session
-            .display
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *display, new);
+        let old = session.set_display(new);
         Ok(match old {
             Display::Log => "off",
             Display::Stderr => "stderr",

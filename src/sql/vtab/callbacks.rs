@@ -349,7 +349,7 @@ impl<T: Table> Callbacks<T> {
                 let change = if args.len() <= 1 {
                     Change::Delete
                 } else if args.is_null(0) {
-                    Change::Insert(args.integer(1), args.from(2))
+                    Change::Insert(args.from(2))
                 } else {
                     Change::Update
                 };

@@ -55,8 +55,8 @@ impl Db {
 
 /// What a row-changing statement asks of a table.
 pub(crate) enum Change<'a> {
-    /// INSERT: rowid if given, then the columns.
-    Insert(Option<i64>, Args<'a>),
+    /// INSERT of a row with these columns.
+    Insert(Args<'a>),
     /// UPDATE of the row with this rowid.
     Update,
     /// DELETE of the row with this rowid.

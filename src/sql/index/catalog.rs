@@ -1,0 +1,286 @@
+//! What the database itself knows of an index: the shadow tables.
+//!
+//! `<index>_catalog(key, value)`:
+//!
+//! | key | value |
+//! |---|---|
+//! | table, column, column_id | what is indexed, as it was named when the index was made |
+//! | options | JSON of [`IndexOptions`] |
+//! | generation | number of the last file that was built; counts up, also over rebuilds that came to nothing |
+//! | current | `<generation>:<checksum>` of the file that answers; NULL when there is none |
+//! | built | JSON of [`Built`] |
+//!
+//! `<index>_changes(id)`: rowids whose rows may differ from the file. The triggers fill it in plain SQL, so it is right
+//! whichever program writes. It is no shadow table in SQLite's sense: SQLite keeps those from triggers in a host that
+//! runs in defensive mode, and the sqlite3 shell does.
+
+use anyhow::{Result, anyhow};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
+
+use super::names::{IndexName, TRIGGERS};
+use super::options::IndexOptions;
+use crate::sql::source::{self, Source};
+use crate::sql::{quote, source::Column};
+
+/// Figures of the last build.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Built {
+    /// Rows in the file.
+    pub(crate) items: u64,
+    /// Rows left out because their vector is NULL.
+    pub(crate) nulls: u64,
+    /// Seconds to read the table.
+    pub(crate) read_seconds: f64,
+    /// Seconds to build the forest.
+    pub(crate) build_seconds: f64,
+    /// Seconds to write and sync the file.
+    pub(crate) write_seconds: f64,
+    /// Size of the file.
+    pub(crate) bytes: u64,
+}
+
+/// The settings of an index.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) table: String,
+    pub(crate) column: String,
+    pub(crate) column_id: i64,
+    pub(crate) options: IndexOptions,
+}
+
+/// Makes the shadow tables and the triggers.
+pub(crate) fn create(
+    conn: &Connection,
+    index: &IndexName,
+    source: &Source,
+    options: &IndexOptions,
+) -> Result<()> {
+    conn.execute_batch(&format!(
+        "CREATE TABLE {}(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+         CREATE TABLE {}(id INTEGER PRIMARY KEY);",
+        index.catalog(),
+        index.changes()
+    ))?;
+    for (key, value) in [
+        ("table", Value::from(source.table.clone())),
+        ("column", Value::from(source.column.clone())),
+        ("column_id", Value::from(source.column_id)),
+        ("options", Value::from(serde_json::to_string(options)?)),
+        ("generation", Value::from(0)),
+        ("current", Value::Null),
+        ("built", Value::Null),
+    ] {
+        put(conn, index, key, value)?;
+    }
+    create_triggers(conn, index, source)
+}
+
+/// Removes triggers and shadow tables.
+pub(crate) fn drop(conn: &Connection, index: &IndexName) -> Result<()> {
+    drop_triggers(conn, index)?;
+    conn.execute_batch(&format!(
+        "DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {};",
+        index.catalog(),
+        index.changes()
+    ))?;
+    Ok(())
+}
+
+/// Writes one value.
+pub(crate) fn put(
+    conn: &Connection,
+    index: &IndexName,
+    key: &str,
+    value: impl Into<Value>,
+) -> Result<()> {
+    conn.execute(
+        &format!(
+            "INSERT INTO {}(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+            index.catalog()
+        ),
+        (key, value.into()),
+    )?;
+    Ok(())
+}
+
+/// Reads one value.
+pub(crate) fn get<T: rusqlite::types::FromSql>(
+    conn: &Connection,
+    index: &IndexName,
+    key: &str,
+) -> Result<Option<T>> {
+    Ok(conn
+        .query_row(
+            &format!("SELECT value FROM {} WHERE key = ?1", index.catalog()),
+            [key],
+            |row| row.get::<_, Option<T>>(0),
+        )
+        .optional()?
+        .flatten())
+}
+
+/// Reads the settings.
+pub(crate) fn settings(conn: &Connection, index: &IndexName) -> Result<Settings> {
+    let missing = |key: &str| {
+        anyhow!(
+            "the catalogue of index {} has no '{key}'; drop the index and create it again",
+            index.name
+        )
+    };
+    let options: String = get(conn, index, "options")?.ok_or_else(|| missing("options"))?;
+    Ok(Settings {
+        table: get(conn, index, "table")?.ok_or_else(|| missing("table"))?,
+        column: get(conn, index, "column")?.ok_or_else(|| missing("column"))?,
+        column_id: get(conn, index, "column_id")?.ok_or_else(|| missing("column_id"))?,
+        options: serde_json::from_str(&options)?,
+    })
+}
+
+/// Reads the figures of the last build.
+pub(crate) fn built(conn: &Connection, index: &IndexName) -> Result<Built> {
+    Ok(match get::<String>(conn, index, "built")? {
+        Some(json) => serde_json::from_str(&json)?,
+        None => Built::default(),
+    })
+}
+
+/// The table an index follows, found through its triggers: SQLite carries them along when the table is renamed. `None`
+/// when they are gone, and with them the knowledge of what has changed.
+pub(crate) fn tracked_table(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
+    let mut statement = conn.prepare(&format!(
+        "SELECT min(tbl_name), count(*) FROM {}.sqlite_schema WHERE type = 'trigger' AND name IN (?1, ?2, ?3)",
+        quote(&index.schema)
+    ))?;
+    let name = |i: usize| format!("{}{}", index.name, TRIGGERS[i]);
+    let (table, n): (Option<String>, i64) = statement
+        .query_row([name(0), name(1), name(2)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    Ok(table.filter(|_| n == 3))
+}
+
+/// The column that is indexed, in the table it is in now; both may have been renamed.
+pub(crate) fn source(
+    conn: &Connection,
+    index: &IndexName,
+    settings: &Settings,
+    table: &str,
+) -> Result<Source> {
+    if source::find_table(conn, &format!("{}.{table}", index.schema))?.is_none() {
+        anyhow::bail!(
+            "no such table: {table}, which index {} follows; drop the index, or create the table again and rebuild",
+            index.name
+        );
+    }
+    let by_name = |columns: &[Column]| {
+        columns
+            .iter()
+            .position(|c| c.name.eq_ignore_ascii_case(&settings.column))
+            // Renamed: it is where it was.
+            .or_else(|| columns.iter().position(|c| c.id() == settings.column_id))
+            .ok_or_else(|| anyhow!("no such column: {} in {table}", settings.column))
+    };
+    Source::in_table(conn, &index.schema, table, by_name)
+}
+
+/// Plain SQL, so that any program that writes to the table runs them.
+pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Source) -> Result<()> {
+    let table = quote(&source.table);
+    let key = source.quoted_key();
+    let column = quote(&source.column);
+    let changes = index.bare("_changes");
+    // The conflict clause of the statement that fires a trigger replaces those inside it, so OR IGNORE would not do.
+    let note = |values: &str| {
+        format!(
+            "INSERT INTO {changes}(id) SELECT x FROM ({values}) WHERE x IS NOT NULL AND x NOT IN (SELECT id FROM {changes});"
+        )
+    };
+    let mut sql = String::new();
+    let mut trigger = |suffix: &str, event: &str, when: &str, body: &str| {
+        sql.push_str(&format!(
+            "CREATE TRIGGER {} {event} ON {table} {when} BEGIN {body} END;\n",
+            index.quoted(suffix)
+        ));
+    };
+    trigger(
+        TRIGGERS[0],
+        "AFTER INSERT",
+        "",
+        &note(&format!("SELECT new.{key} AS x")),
+    );
+    trigger(
+        TRIGGERS[1],
+        "AFTER UPDATE",
+        &format!("WHEN old.{key} IS NOT new.{key} OR old.{column} IS NOT new.{column}"),
+        &note(&format!("SELECT old.{key} AS x UNION SELECT new.{key}")),
+    );
+    trigger(
+        TRIGGERS[2],
+        "AFTER DELETE",
+        "",
+        &note(&format!("SELECT old.{key} AS x")),
+    );
+
+    // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove, one SELECT for each UNIQUE index.
+    let mut replaced = vec![format!(
+        "SELECT {key} AS x FROM {table} WHERE {key} = new.{key}"
+    )];
+    for columns in unique_indexes(conn, source)? {
+        let equal: Vec<_> = columns
+            .iter()
+            .map(|c| format!("{0} = new.{0}", quote(c)))
+            .collect();
+        replaced.push(format!(
+            "SELECT {key} AS x FROM {table} WHERE {}",
+            equal.join(" AND ")
+        ));
+    }
+    if replaced.len() > 1 {
+        let insert = note(&replaced[1..].join(" UNION "));
+        trigger(TRIGGERS[3], "BEFORE INSERT", "", &insert);
+        let update = note(&format!(
+            "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
+            replaced.join(" UNION ")
+        ));
+        trigger(TRIGGERS[4], "BEFORE UPDATE", "", &update);
+    } else {
+        let update = note(&format!(
+            "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
+            replaced[0]
+        ));
+        trigger(TRIGGERS[4], &format!("BEFORE UPDATE OF {key}"), "", &update);
+    }
+    conn.execute_batch(&sql)?;
+    Ok(())
+}
+
+/// Removes the triggers.
+pub(crate) fn drop_triggers(conn: &Connection, index: &IndexName) -> Result<()> {
+    for suffix in TRIGGERS {
+        conn.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", index.quoted(suffix)))?;
+    }
+    Ok(())
+}
+
+/// The columns of each UNIQUE index (constraint or CREATE UNIQUE INDEX) that consists of plain columns.
+fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Vec<String>>> {
+    let mut statement = conn.prepare(
+        "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l, pragma_index_info(l.name, ?2) i
+         WHERE l.\"unique\" ORDER BY l.seq, i.seqno",
+    )?;
+    let mut rows = statement.query([&source.table, &source.schema])?;
+    let mut indexes: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (index, column): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        match indexes.last_mut() {
+            Some((name, columns)) if *name == index => columns.push(column),
+            _ => indexes.push((index, vec![column])),
+        }
+    }
+    Ok(indexes
+        .into_iter()
+        .filter_map(|(_, columns)| columns.into_iter().collect())
+        .collect())
+}

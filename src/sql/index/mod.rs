@@ -1,0 +1,42 @@
+//! `CREATE VIRTUAL TABLE i USING annoy(table, column, ...)`: an index that follows its table.
+//!
+//! ```text
+//! table --triggers (plain SQL)--> i_changes          i_catalog --names--> app.db-i-3.annoy
+//!   |                                 |                                        |
+//!   +--------------- rows ------------+-------- reader: merges both -----------+--> answers
+//! ```
+//!
+//! * [`options`]: what CREATE VIRTUAL TABLE says.
+//! * [`names`]: what everything of an index is called.
+//! * [`catalog`]: the shadow tables and the triggers.
+//! * [`files`]: the files, and how they come and go with transactions.
+//! * [`build`]: from the rows of the table to a published file.
+//! * [`reader`]: what a query sees.
+//! * [`table`]: the virtual table itself: commands, DROP, RENAME, and the MATCH form of a search.
+//!
+//! Invariant: the catalogue names a file only in the transaction that published it; a rowid whose row differs from
+//! that file is in `i_changes`. So in every snapshot file + changes = table.
+
+mod build;
+mod catalog;
+pub(crate) mod files;
+mod names;
+mod options;
+pub(crate) mod reader;
+mod table;
+
+pub(crate) use catalog::{Built, built};
+pub(crate) use names::{IndexName, TRIGGERS};
+pub(crate) use options::METRICS;
+pub(crate) use reader::{Reader, all, find};
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::{Session, vtab};
+
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    vtab::register::<files::Files>(conn, c"annoy_files", session)?;
+    vtab::register::<table::Index>(conn, c"annoy", session)
+}

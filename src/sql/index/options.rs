@@ -1,0 +1,168 @@
+//! The arguments of `CREATE VIRTUAL TABLE i USING annoy(table, column, name=value, ...)`.
+
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::forest::MAX_TREES;
+use crate::vector::Metric;
+
+/// The metrics an index can have.
+pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
+
+/// Trees of an index that is not told otherwise.
+const DEFAULT_TREES: u32 = 10;
+
+const NAMES: [&str; 4] = ["metric", "trees", "seed", "threads"];
+
+/// How an index is built. Kept in its catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IndexOptions {
+    /// Name of the metric.
+    pub(crate) metric: String,
+    /// Number of trees.
+    pub(crate) trees: u32,
+    /// Seed of everything random in the build.
+    pub(crate) seed: u64,
+    /// Threads of the build; 0: all there are. The file does not depend on it.
+    pub(crate) threads: usize,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        IndexOptions {
+            metric: Metric::Cosine.name().to_owned(),
+            trees: DEFAULT_TREES,
+            seed: 1,
+            threads: 0,
+        }
+    }
+}
+
+impl IndexOptions {
+    /// The metric.
+    pub(crate) fn metric(&self) -> Result<Metric> {
+        Metric::parse(&self.metric, &METRICS)
+    }
+
+    /// The number of threads of a build.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+    }
+}
+
+/// What CREATE VIRTUAL TABLE says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Declaration {
+    pub(crate) table: String,
+    pub(crate) column: String,
+    pub(crate) options: IndexOptions,
+}
+
+impl Declaration {
+    /// Reads the arguments as SQLite passes them: raw text, quotes included.
+    pub(crate) fn parse(args: &[&str]) -> Result<Declaration> {
+        let (&[table, column], rest) = args.split_first_chunk::<2>().ok_or_else(|| {
+            anyhow!(
+                "annoy needs a table and a column: CREATE VIRTUAL TABLE i USING annoy(table, column, metric=cosine, \
+                 trees=10)"
+            )
+        })?;
+        let mut options = IndexOptions::default();
+        for arg in rest {
+            let Some((name, value)) = arg.split_once('=') else {
+                bail!(
+                    "expected name=value, got '{}'; the options are {}",
+                    arg.trim(),
+                    NAMES.join(", ")
+                );
+            };
+            let (name, value) = (name.trim(), unquote(value));
+            match name.to_ascii_lowercase().as_str() {
+                "metric" => {
+                    options.metric = Metric::parse(&value, &METRICS)?.name().to_owned();
+                }
+                "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
+                "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
+                "threads" => options.threads = number(name, &value, 0, 1024)? as usize,
+                _ => bail!(
+                    "unknown option '{name}': the options are {}",
+                    NAMES.join(", ")
+                ),
+            }
+        }
+        Ok(Declaration {
+            table: unquote(table),
+            column: unquote(column),
+            options,
+        })
+    }
+}
+
+fn number(name: &str, value: &str, least: u64, most: u64) -> Result<u64> {
+    match value.parse::<u64>() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => bail!("{name} must be an integer from {least} to {most}, got {value}"),
+    }
+}
+
+/// A name or value without the quotes SQL allows around it.
+fn unquote(text: &str) -> String {
+    let text = text.trim();
+    for (open, close) in [('"', '"'), ('\'', '\''), ('`', '`'), ('[', ']')] {
+        if let Some(inner) = text
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close))
+        {
+            let double: String = [close, close].iter().collect();
+            return if open == '[' {
+                inner.to_owned()
+            } else {
+                inner.replace(&double, &close.to_string())
+            };
+        }
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_quoted_or_bare() {
+        let d =
+            Declaration::parse(&["\"my \"\"table\"", " [v] ", "Metric = 'L2'", "trees=3"]).unwrap();
+        assert_eq!(d.table, "my \"table");
+        assert_eq!(d.column, "v");
+        assert_eq!(d.options.metric, "l2");
+        assert_eq!(d.options.trees, 3);
+    }
+
+    #[test]
+    fn bad_options_say_what_is_expected() {
+        let message = |args: &[&str]| Declaration::parse(args).unwrap_err().to_string();
+        for bad in ["0", "-5", "NULL", "ten", "1.5", "10001", ""] {
+            let arg = format!("trees={bad}");
+            assert_eq!(
+                message(&["t", "v", &arg]),
+                format!("trees must be an integer from 1 to 10000, got {bad}")
+            );
+        }
+        assert_eq!(
+            message(&["t", "v", "tree=5"]),
+            "unknown option 'tree': the options are metric, trees, seed, threads"
+        );
+        assert_eq!(
+            message(&["t", "v", "metric=manhattan"]),
+            "unknown metric 'manhattan': expected one of cosine, l2, dot"
+        );
+        assert_eq!(
+            message(&["t", "v", "10"]),
+            "expected name=value, got '10'; the options are metric, trees, seed, threads"
+        );
+        assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
+    }
+}

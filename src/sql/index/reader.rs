@@ -1,0 +1,339 @@
+//! An index as a query sees it: its file, and what has changed in its table since that was built.
+//!
+//! Two things are read afresh for every query, in one statement, inside the query's own snapshot: which generation the
+//! catalogue names, and whether the triggers have noted changes. The rows noted are searched exactly in the table, the
+//! file's own version of them is hidden, and both answers are merged: what comes out is true for this snapshot,
+//! whoever wrote, and after any ROLLBACK. When the file can't be used, the table answers alone.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use rusqlite::{Connection, OptionalExtension, StatementStatus};
+use rustc_hash::FxHashSet;
+
+use super::catalog::{self, Settings};
+use super::files::{self, Open};
+use super::names::IndexName;
+use crate::forest::{Budget, Hit, Scratch, TopK, exact_scan};
+use crate::sql::source::Source;
+use crate::sql::{Session, work};
+use crate::vector::Metric;
+
+/// Below this number of rows `knn_annoy` answers exactly unless it is told a budget: measured, an exact search of the
+/// codes is then as fast as one through the trees.
+const BREAK_EVEN: usize = 10_000;
+
+/// An index that queries use again and again.
+pub(crate) struct Reader {
+    index: IndexName,
+    settings: Settings,
+    metric: Metric,
+    source: Source,
+    session: Arc<Session>,
+    probe: String,
+    pending_rows: String,
+    /// The generation the catalogue named last.
+    current: Option<String>,
+    forest: Option<Open>,
+    /// Why there is no forest although there should be one.
+    fault: Option<String>,
+    /// Whether `current` and what follows from it have been read at all.
+    looked: bool,
+    /// Whether the triggers are in place.
+    tracked: bool,
+    pending: Pending,
+}
+
+/// What has changed since the file was built.
+#[derive(Default)]
+struct Pending {
+    /// Rowids the file must not answer with.
+    hidden: FxHashSet<i64>,
+    /// Rowids of those that are in the table now.
+    ids: Vec<i64>,
+    /// Their vectors, one after the other.
+    rows: Vec<f32>,
+}
+
+/// The index with this name, which may be qualified; `None` when there is none.
+pub(crate) fn find(conn: &Connection, name: &str) -> Result<Option<IndexName>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT schema, substr(name, 1, length(name) - length('_catalog')) AS i FROM pragma_table_list
+         WHERE (name = ?1 || '_catalog' COLLATE NOCASE OR schema || '.' || name = ?1 || '_catalog' COLLATE NOCASE)
+           AND EXISTS(SELECT 1 FROM pragma_table_list AS c
+                      WHERE c.schema = pragma_table_list.schema AND c.name = i || '_changes')
+         ORDER BY i <> ?1, CASE schema WHEN 'temp' THEN 0 WHEN 'main' THEN 1 ELSE 2 END",
+    )?;
+    Ok(statement
+        .query_row([name], |row| {
+            Ok(IndexName {
+                schema: row.get(0)?,
+                name: row.get(1)?,
+            })
+        })
+        .optional()?)
+}
+
+/// Every index of every attached database.
+pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
+    let mut statement = conn.prepare(
+        "SELECT a.schema, substr(a.name, 1, length(a.name) - length('_catalog')) AS i
+         FROM pragma_table_list a JOIN pragma_table_list b ON b.schema = a.schema AND b.name = i || '_changes'
+         WHERE a.name LIKE '%\\_catalog' ESCAPE '\\' ORDER BY a.schema <> 'main', a.schema, i",
+    )?;
+    let indexes = statement
+        .query_map([], |row| {
+            Ok(IndexName {
+                schema: row.get(0)?,
+                name: row.get(1)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(indexes)
+}
+
+impl Reader {
+    /// Opens the index for queries on `conn`.
+    pub(crate) fn open(
+        conn: &Connection,
+        session: &Arc<Session>,
+        index: IndexName,
+    ) -> Result<Reader> {
+        let settings = catalog::settings(conn, &index)?;
+        let tracked = catalog::tracked_table(conn, &index)?;
+        let table = tracked.clone().unwrap_or_else(|| settings.table.clone());
+        let source = catalog::source(conn, &index, &settings, &table)?;
+        let probe = format!(
+            "SELECT (SELECT value FROM {} WHERE key = 'current'), EXISTS(SELECT 1 FROM {})",
+            index.catalog(),
+            index.changes()
+        );
+        let pending_rows = format!(
+            "SELECT t.{}, t.{} FROM {} AS c CROSS JOIN {} AS t ON t.{} = c.id",
+            source.quoted_key(),
+            crate::sql::quote(&source.column),
+            index.changes(),
+            source.quoted_table(),
+            source.quoted_key()
+        );
+        let reader = Reader {
+            metric: settings.options.metric()?,
+            settings,
+            source,
+            session: Arc::clone(session),
+            probe,
+            pending_rows,
+            current: None,
+            forest: None,
+            fault: None,
+            looked: false,
+            tracked: tracked.is_some(),
+            pending: Pending::default(),
+            index,
+        };
+        // The statement's count of preparations begins here: a later one means that the schema has changed.
+        let mut probe = conn.prepare_cached(&reader.probe)?;
+        probe.query_row([], |_| Ok(()))?;
+        probe.reset_status(StatementStatus::RePrepare);
+        drop(probe);
+        Ok(reader)
+    }
+
+    /// Takes the state of the index in the snapshot of the running statement. `false`: the schema has changed, and the
+    /// index must be opened anew.
+    pub(crate) fn look(&mut self, conn: &Connection) -> Result<bool> {
+        let mut statement = conn.prepare_cached(&self.probe)?;
+        {
+            let mut rows = statement.query([])?;
+            let Some(row) = rows.next()? else {
+                bail!("the catalogue of index {} cannot be read", self.index.name);
+            };
+            let current = row.get_ref(0)?.as_str_or_null()?;
+            if !self.looked || current != self.current.as_deref() {
+                self.current = current.map(str::to_owned);
+                self.open_forest(conn);
+                self.looked = true;
+            }
+            // While the statement has not ended, what else is read comes from the same snapshot.
+            if row.get::<_, bool>(1)? || !self.pending.hidden.is_empty() {
+                self.read_pending(conn)?;
+            }
+        }
+        Ok(statement.get_status(StatementStatus::RePrepare) == 0)
+    }
+
+    fn open_forest(&mut self, conn: &Connection) {
+        self.forest = None;
+        self.fault = None;
+        let Some(current) = &self.current else {
+            return;
+        };
+        if !self.tracked {
+            self.fault = Some(format!(
+                "the triggers that note changes of {} are gone, so its file may be stale",
+                self.source.table
+            ));
+        } else {
+            match files::open(conn, &self.session, &self.index, current) {
+                Ok(forest) => self.forest = Some(forest),
+                Err(error) => self.fault = Some(format!("{error:#}")),
+            }
+        }
+        if let Some(fault) = &self.fault {
+            work::log(&format!(
+                "index {} answers from its table: {fault}; repair it with INSERT INTO {1}({1}) VALUES('rebuild')",
+                self.index.name,
+                crate::sql::quote(&self.index.name)
+            ));
+        }
+    }
+
+    fn read_pending(&mut self, conn: &Connection) -> Result<()> {
+        let Pending { hidden, ids, rows } = &mut self.pending;
+        hidden.clear();
+        ids.clear();
+        rows.clear();
+        let Some(forest) = &self.forest else {
+            return Ok(());
+        };
+        let mut statement =
+            conn.prepare_cached(&format!("SELECT id FROM {}", self.index.changes()))?;
+        let mut changes = statement.query([])?;
+        while let Some(row) = changes.next()? {
+            hidden.insert(row.get(0)?);
+        }
+        self.source
+            .read(conn, &self.pending_rows, forest.dim(), |id, row| {
+                ids.push(id);
+                rows.extend_from_slice(row);
+                Ok(())
+            })?;
+        Ok(())
+    }
+
+    /// The `k` nearest rows, exactly.
+    pub(crate) fn exact(
+        &self,
+        conn: &Connection,
+        query: &[f32],
+        k: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Hit>> {
+        match &self.forest {
+            Some(forest) => {
+                self.check_dim(query, forest.dim())?;
+                let hits = forest.exact(query, k, &self.pending.hidden, scratch);
+                Ok(self.merge(query, k, hits))
+            }
+            None => scan_table(conn, &self.source, self.metric, query, k),
+        }
+    }
+
+    /// The `k` nearest rows as far as the budget finds them.
+    pub(crate) fn approximate(
+        &self,
+        conn: &Connection,
+        query: &[f32],
+        k: usize,
+        budget: Budget,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Hit>> {
+        match &self.forest {
+            Some(forest) if budget != Budget::Default || forest.len() > BREAK_EVEN => {
+                self.check_dim(query, forest.dim())?;
+                let hits = forest.search(query, k, budget, &self.pending.hidden, scratch);
+                Ok(self.merge(query, k, hits))
+            }
+            _ => self.exact(conn, query, k, scratch),
+        }
+    }
+
+    /// The hits of the file and the pending rows, together.
+    fn merge(&self, query: &[f32], k: usize, hits: Vec<Hit>) -> Vec<Hit> {
+        if self.pending.ids.is_empty() {
+            return hits;
+        }
+        let mut best = TopK::new(k);
+        hits.into_iter().for_each(|hit| best.push(hit));
+        let rows = self.pending.rows.chunks_exact(query.len());
+        exact_scan(
+            self.metric,
+            query,
+            self.pending.ids.iter().copied().zip(rows),
+            &mut best,
+        );
+        best.into_sorted()
+    }
+
+    fn check_dim(&self, query: &[f32], dim: usize) -> Result<()> {
+        check_dim(query, dim, &self.source.column)
+    }
+
+    /// The column that is indexed.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The metric of the index.
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// How the index was declared.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The index itself.
+    pub(crate) fn index(&self) -> &IndexName {
+        &self.index
+    }
+
+    /// The open forest, if its file can be used.
+    pub(crate) fn forest(&self) -> Option<&Open> {
+        self.forest.as_ref()
+    }
+
+    /// Why the file can't be used.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// What the catalogue calls the current generation.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+}
+
+/// sqlite-vec's words for a query of the wrong length.
+fn check_dim(query: &[f32], dim: usize, column: &str) -> Result<()> {
+    if query.len() != dim {
+        bail!(
+            "Dimension mismatch for query vector for the \"{column}\" column. Expected {dim} dimensions but received {}.",
+            query.len()
+        );
+    }
+    Ok(())
+}
+
+/// The `k` nearest rows of a table that no index helps with: one pass, no copy.
+pub(crate) fn scan_table(
+    conn: &Connection,
+    source: &Source,
+    metric: Metric,
+    query: &[f32],
+    k: usize,
+) -> Result<Vec<Hit>> {
+    let mut best = TopK::new(k);
+    let mut first = true;
+    source.read(conn, &source.all_rows(), 0, |rowid, row| {
+        if first {
+            // A later row of another length is the row's fault, not the query's.
+            check_dim(query, row.len(), &source.column)?;
+            first = false;
+        }
+        exact_scan(metric, query, [(rowid, row)], &mut best);
+        Ok(())
+    })?;
+    Ok(best.into_sorted())
+}

@@ -1,0 +1,437 @@
+//! The virtual table of an index.
+//!
+//! | column | what |
+//! |---|---|
+//! | the indexed column's name | the vector; `MATCH` a query vector to search |
+//! | distance | of a search |
+//! | the index's name, hidden | commands: `INSERT INTO i(i) VALUES('rebuild')` |
+//! | k, hidden | rows wanted |
+//! | options, hidden | as the last argument of `knn_annoy` |
+//!
+//! Without MATCH it gives the rowids and vectors of the table.
+//!
+//! Commands: `rebuild` reads the whole table and publishes a new file; `refresh` does so only if something has changed;
+//! `integrity-check` verifies every byte of the file and every vector against the table.
+
+use std::cell::RefCell;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::names::IndexName;
+use super::options::Declaration;
+use super::{build, catalog, files};
+use crate::sql::knn::stream::Stream;
+use crate::sql::knn::targets::Targets;
+use crate::sql::knn::{QueryArgs, plan_search};
+use crate::sql::quote;
+use crate::sql::source::Source;
+use crate::sql::vtab::{Args, Change, Cursor, Op, Origin, Output, Plan, Table};
+
+/// The commands.
+const COMMANDS: [&str; 3] = ["rebuild", "refresh", "integrity-check"];
+
+const VECTOR: i32 = 0;
+const DISTANCE: i32 = 1;
+const COMMAND: usize = 2;
+const K: i32 = 3;
+const OPTIONS: i32 = 4;
+
+/// A scan of all rows, in place of a search.
+const SCAN: i32 = 1 << 30;
+
+/// An index, connected.
+pub(crate) struct Index {
+    index: RefCell<IndexName>,
+    targets: Targets,
+}
+
+impl Index {
+    fn conn(&self) -> &Connection {
+        self.targets.connection()
+    }
+
+    /// The indexed column, wherever its table is now.
+    fn source(&self) -> Result<(Source, super::options::IndexOptions)> {
+        let index = self.index.borrow();
+        let settings = catalog::settings(self.conn(), &index)?;
+        let table =
+            catalog::tracked_table(self.conn(), &index)?.unwrap_or_else(|| settings.table.clone());
+        Ok((
+            catalog::source(self.conn(), &index, &settings, &table)?,
+            settings.options,
+        ))
+    }
+
+    fn command(&self, command: &str) -> Result<()> {
+        let index = self.index.borrow().clone();
+        match command {
+            "rebuild" => self.rebuild(&index),
+            "refresh" => {
+                let changed: bool = self.conn().query_row(
+                    &format!("SELECT EXISTS(SELECT 1 FROM {})", index.changes()),
+                    [],
+                    |row| row.get(0),
+                )?;
+                let reader = self
+                    .targets
+                    .index(&format!("{}.{}", index.schema, index.name))?;
+                let usable = reader.borrow().forest().is_some();
+                if changed || !usable {
+                    self.rebuild(&index)?;
+                }
+                Ok(())
+            }
+            "integrity-check" => match self.fault()? {
+                Some(fault) => bail!("{fault}"),
+                None => Ok(()),
+            },
+            _ => bail!(
+                "unknown command '{command}': the commands are {}",
+                COMMANDS.join(", ")
+            ),
+        }
+    }
+
+    fn rebuild(&self, index: &IndexName) -> Result<()> {
+        let (source, options) = self.source()?;
+        // Made anew: the table may have other UNIQUE constraints than when the index was made, or be another one.
+        catalog::drop_triggers(self.conn(), index)?;
+        catalog::create_triggers(self.conn(), index, &source)?;
+        for (key, value) in [("table", &source.table), ("column", &source.column)] {
+            catalog::put(self.conn(), index, key, value.clone())?;
+        }
+        build::rebuild(
+            self.conn(),
+            self.targets.session(),
+            index,
+            &source,
+            &options,
+        )?;
+        Ok(())
+    }
+
+    /// What is wrong with the index, if anything: its file, or a row of the table that file and changes do not tell.
+    fn fault(&self) -> Result<Option<String>> {
+        let index = self.index.borrow();
+        let name = format!("{}.{}", index.schema, index.name);
+        let reader = self.targets.index(&name)?;
+        let reader = reader.borrow();
+        if let Some(fault) = reader.fault() {
+            return Ok(Some(format!("index {}: {fault}", index.name)));
+        }
+        let Some(forest) = reader.forest() else {
+            return Ok(None);
+        };
+        if let Err(error) = forest.verify() {
+            return Ok(Some(format!("index {}: {error:#}", index.name)));
+        }
+        let source = reader.source();
+        let mut rows = 0u64;
+        let mut fault = None;
+        source.read(
+            self.conn(),
+            &format!(
+                "{} WHERE {} NOT IN (SELECT id FROM {})",
+                source.all_rows(),
+                source.quoted_key(),
+                index.changes()
+            ),
+            0,
+            |rowid, row| {
+                rows += 1;
+                if fault.is_none() && !forest.vector_of(rowid).is_some_and(|v| bits_equal(v, row)) {
+                    fault = Some(format!(
+                        "index {}: row {rowid} of {} is not what the file has, and no trigger noted a change; \
+                         rebuild the index",
+                        index.name, source.table
+                    ));
+                }
+                Ok(())
+            },
+        )?;
+        if fault.is_some() {
+            return Ok(fault);
+        }
+        let gone: u64 = self
+            .conn()
+            .prepare(&format!("SELECT id FROM {}", index.changes()))?
+            .query_map([], |row| row.get::<_, i64>(0))?
+            .filter(|id| id.as_ref().is_ok_and(|&id| forest.vector_of(id).is_some()))
+            .count() as u64;
+        if rows + gone != forest.len() as u64 {
+            return Ok(Some(format!(
+                "index {}: the file has {} rows that the table lacks, and no trigger noted that they went; rebuild the \
+                 index",
+                index.name,
+                forest.len() as u64 - gone - rows
+            )));
+        }
+        Ok(None)
+    }
+}
+
+/// Whether two vectors have the same bytes; 0 and -0 do not.
+fn bits_equal(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
+}
+
+impl Table for Index {
+    type Cursor = IndexCursor;
+    const STORED: bool = true;
+    const WRITABLE: bool = true;
+
+    fn connect(origin: Origin<'_>) -> Result<(Self, String)> {
+        let index = IndexName {
+            schema: origin.schema.to_owned(),
+            name: origin.name.to_owned(),
+        };
+        let declaration = Declaration::parse(&origin.args)?;
+        let targets = Targets::new(origin.db, origin.session)?;
+        let conn = targets.connection();
+        let column = if origin.create {
+            let source = Source::find(
+                conn,
+                &format!("{}.{}", index.schema, declaration.table),
+                &declaration.column,
+            )
+            .or_else(|_| Source::find(conn, &declaration.table, &declaration.column))?;
+            if source.schema != index.schema {
+                bail!(
+                    "the index must be in the schema of its table: CREATE VIRTUAL TABLE {}.{} USING annoy(...)",
+                    quote(&source.schema),
+                    quote(&index.name)
+                );
+            }
+            if !source.has_stable_key {
+                bail!(
+                    "{} needs an INTEGER PRIMARY KEY to be indexed: VACUUM may change any other rowid",
+                    source.table
+                );
+            }
+            catalog::create(conn, &index, &source, &declaration.options)?;
+            build::rebuild(
+                conn,
+                targets.session(),
+                &index,
+                &source,
+                &declaration.options,
+            )?;
+            source.column
+        } else {
+            declaration.column
+        };
+        let declaration = format!(
+            "CREATE TABLE x({}, distance REAL, {} HIDDEN, k HIDDEN, options HIDDEN)",
+            quote(&column),
+            quote(&index.name)
+        );
+        Ok((
+            Index {
+                index: RefCell::new(index),
+                targets,
+            },
+            declaration,
+        ))
+    }
+
+    fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
+        let constraints = plan.constraints();
+        if constraints
+            .iter()
+            .any(|c| c.column == VECTOR && c.op == Op::Match)
+        {
+            let arguments = [(VECTOR, Op::Match), (K, Op::Eq), (OPTIONS, Op::Eq)];
+            return Ok(plan_search(plan, DISTANCE, &arguments, 1));
+        }
+        let by_rowid = constraints
+            .iter()
+            .find(|c| c.column == -1 && c.op == Op::Eq && c.usable);
+        if let Some(&c) = by_rowid {
+            plan.take(c, true);
+            plan.number(SCAN | 1);
+            plan.cost(10.0, 1);
+        } else {
+            plan.number(SCAN);
+            plan.cost(1e6, 100_000);
+        }
+        Ok(true)
+    }
+
+    fn open(&self) -> Result<IndexCursor> {
+        Ok(IndexCursor::default())
+    }
+
+    fn update(&self, change: Change<'_>) -> Result<i64> {
+        let index = self.index.borrow().name.clone();
+        match change {
+            Change::Insert(columns) => match columns.get(COMMAND) {
+                ValueRef::Text(command) => {
+                    self.command(std::str::from_utf8(command)?)?;
+                    Ok(0)
+                }
+                _ => bail!(
+                    "rows go into the table that {index} follows, not into the index; commands are given as INSERT \
+                     INTO {0}({0}) VALUES('rebuild')",
+                    quote(&index)
+                ),
+            },
+            Change::Update | Change::Delete => {
+                bail!("rows are changed in the table that {index} follows, not in the index")
+            }
+        }
+    }
+
+    fn destroy(&self) -> Result<()> {
+        let index = self.index.borrow();
+        let current: Option<String> =
+            catalog::get(self.conn(), &index, "current").unwrap_or_default();
+        files::retire(
+            self.conn(),
+            self.targets.session(),
+            &index,
+            current.as_deref(),
+        )?;
+        // Statements on the shadow tables would keep them locked.
+        self.conn().flush_prepared_statement_cache();
+        catalog::drop(self.conn(), &index)
+    }
+
+    fn rename(&self, name: &str) -> Result<()> {
+        let old = self.index.borrow().clone();
+        let new = IndexName {
+            schema: old.schema.clone(),
+            name: name.to_owned(),
+        };
+        let (source, _) = self.source()?;
+        let current: Option<String> = catalog::get(self.conn(), &old, "current")?;
+        if let Some(current) = &current {
+            files::rename(self.conn(), self.targets.session(), &old, &new, current)?;
+        }
+        self.conn().flush_prepared_statement_cache();
+        catalog::drop_triggers(self.conn(), &old)?;
+        for suffix in ["_catalog", "_changes"] {
+            self.conn().execute_batch(&format!(
+                "ALTER TABLE {} RENAME TO {}",
+                old.quoted(suffix),
+                new.bare(suffix)
+            ))?;
+        }
+        catalog::create_triggers(self.conn(), &new, &source)?;
+        *self.index.borrow_mut() = new;
+        Ok(())
+    }
+
+    fn integrity(&self) -> Result<Option<String>> {
+        self.fault()
+    }
+
+    fn is_shadow(suffix: &str) -> bool {
+        suffix.eq_ignore_ascii_case("catalog")
+    }
+}
+
+/// A scan of an [`Index`]: a search, or all rows.
+#[derive(Default)]
+pub(crate) struct IndexCursor {
+    stream: Stream,
+    /// (rowid, vector) of a scan without MATCH, backwards.
+    rows: Option<Vec<(i64, Vec<u8>)>>,
+}
+
+impl IndexCursor {
+    fn rowid(&self) -> Option<i64> {
+        match &self.rows {
+            Some(rows) => rows.last().map(|row| row.0),
+            None => self.stream.current().map(|hit| hit.rowid),
+        }
+    }
+}
+
+impl Cursor for IndexCursor {
+    type Table = Index;
+
+    fn filter(&mut self, table: &Index, number: i32, _: &str, args: &Args<'_>) -> Result<()> {
+        self.stream.stop();
+        self.rows = None;
+        if number & SCAN != 0 {
+            let (source, _) = table.source()?;
+            let mut sql = source.all_rows();
+            if number & 1 != 0 {
+                match args.integer(0) {
+                    Some(rowid) => {
+                        sql.push_str(&format!(" WHERE {} = {rowid}", source.quoted_key()))
+                    }
+                    None => sql.push_str(" WHERE 0"),
+                }
+            }
+            let mut rows = Vec::new();
+            source.read(table.conn(), &sql, 0, |rowid, row| {
+                rows.push((rowid, bytemuck::cast_slice(row).to_vec()));
+                Ok(())
+            })?;
+            rows.reverse();
+            self.rows = Some(rows);
+            return Ok(());
+        }
+        let name = {
+            let index = table.index.borrow();
+            format!("{}.{}", index.schema, index.name)
+        };
+        let reader = table.targets.index(&name)?;
+        let args = QueryArgs::new(number, args, 0, "vector MATCH query AND k = n");
+        match args.index(reader)? {
+            Some(request) => self.stream.start(&table.targets, request),
+            None => Ok(()),
+        }
+    }
+
+    fn next(&mut self, table: &Index) -> Result<()> {
+        match &mut self.rows {
+            Some(rows) => {
+                rows.pop();
+                Ok(())
+            }
+            None => self.stream.advance(&table.targets),
+        }
+    }
+
+    fn eof(&self) -> bool {
+        self.rowid().is_none()
+    }
+
+    fn column(&self, table: &Index, i: usize, out: &mut Output<'_>) -> Result<()> {
+        let Some(rowid) = self.rowid() else {
+            return Ok(());
+        };
+        if i == DISTANCE as usize {
+            if let Some(hit) = self.stream.current() {
+                out.real(hit.distance);
+            }
+        } else if i == VECTOR as usize {
+            match self.rows.as_ref().and_then(|rows| rows.last()) {
+                Some((_, vector)) => out.blob(vector),
+                None => {
+                    let (source, _) = table.source()?;
+                    let mut statement = table.conn().prepare_cached(&format!(
+                        "{} WHERE {} = ?1",
+                        source.all_rows(),
+                        source.quoted_key()
+                    ))?;
+                    statement
+                        .query_row([rowid], |row| {
+                            out.value(row.get_ref(1)?);
+                            Ok(())
+                        })
+                        .context("the row has gone while the search ran")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rowid(&self) -> i64 {
+        IndexCursor::rowid(self).unwrap_or(0)
+    }
+}

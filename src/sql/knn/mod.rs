@@ -1,0 +1,199 @@
+//! `knn_exact(table, column, query, k, options)` and `knn_annoy(index, query, k, options)`: table functions that give
+//! (rowid, distance), nearest first, ties by rowid.
+//!
+//! * [`request`]: the arguments, from SQL values to a [`stream::Request`].
+//! * [`targets`]: what a name means: an index, or a bare table.
+//! * [`stream`]: the rows, as many as the statement takes.
+//!
+//! The arguments are hidden columns. A plan in which one of them is not known yet is refused (SQLITE_CONSTRAINT), so in
+//! a join with a table of queries the search runs inside, and a plain search is the outer loop of a join with its table.
+
+mod request;
+pub(crate) mod stream;
+pub(crate) mod targets;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use rusqlite::Connection;
+
+use super::Session;
+use super::vtab::{self, Args, Constraint, Cursor, Op, Origin, Output, Plan, Table};
+use stream::Stream;
+use targets::Targets;
+
+pub(crate) use request::QueryArgs;
+
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    vtab::register::<Knn<EXACT>>(conn, c"knn_exact", session)?;
+    vtab::register::<Knn<ANNOY>>(conn, c"knn_annoy", session)
+}
+
+const EXACT: bool = false;
+const ANNOY: bool = true;
+
+/// `knn_exact` and `knn_annoy`.
+pub(crate) struct Knn<const INDEX: bool> {
+    targets: Targets,
+}
+
+/// The column `distance`, visible in both.
+const DISTANCE: i32 = 0;
+
+impl<const INDEX: bool> Knn<INDEX> {
+    /// Columns that name what is searched: the index, or table and column.
+    const NAMES: usize = if INDEX { 1 } else { 2 };
+    /// How it is called.
+    const USAGE: &str = if INDEX {
+        "knn_annoy(index, query, k, options)"
+    } else {
+        "knn_exact(table, column, query, k, options)"
+    };
+}
+
+/// What the scan is told of the plan, as bits of its number: bit `i` for argument `i`, and these.
+pub(crate) mod bits {
+    pub(crate) const LIMIT: i32 = 1 << 16;
+    pub(crate) const OFFSET: i32 = 1 << 17;
+    pub(crate) const BOUND: i32 = 1 << 18;
+    pub(crate) const ORDERED: i32 = 1 << 19;
+}
+
+/// The plan that `knn_*` and the MATCH form share: takes the constraints that are `arguments` (column and operator; `k`
+/// is argument number `k`), a bound on column `distance`, LIMIT and OFFSET, and the order. `false` when an argument is
+/// not known yet.
+pub(crate) fn plan_search(
+    plan: &mut Plan<'_>,
+    distance: i32,
+    arguments: &[(i32, Op)],
+    k: usize,
+) -> bool {
+    let constraints = plan.constraints();
+    let argument = |c: &Constraint| arguments.iter().position(|&a| a == (c.column, c.op));
+    if constraints
+        .iter()
+        .any(|c| !c.usable && argument(c).is_some())
+    {
+        return false;
+    }
+    let mut number = 0;
+    for i in 0..arguments.len() {
+        if let Some(&c) = constraints.iter().find(|c| argument(c) == Some(i)) {
+            plan.take(c, true);
+            number |= 1 << i;
+        }
+    }
+    let bound = constraints
+        .iter()
+        .find(|c| c.usable && c.column == distance && matches!(c.op, Op::Lt | Op::Le));
+    if let Some(&c) = bound {
+        plan.take(c, false);
+        number |= bits::BOUND;
+    }
+    // LIMIT tells how many rows are wanted only if every other condition is one of those taken above.
+    let foreign = constraints.iter().any(|c| {
+        argument(c).is_none()
+            && !matches!(c.op, Op::Limit | Op::Offset)
+            && Some(c.at) != bound.map(|b| b.at)
+    });
+    if !foreign {
+        for (op, bit) in [(Op::Limit, bits::LIMIT), (Op::Offset, bits::OFFSET)] {
+            if let Some(&c) = constraints.iter().find(|c| c.usable && c.op == op) {
+                plan.take(c, false);
+                number |= bit;
+            }
+        }
+    }
+    let order = plan.order_by();
+    if matches!(order[..], [(d, false)] | [(d, false), (-1, false)] if d == distance) {
+        plan.ordered();
+        number |= bits::ORDERED;
+    }
+    // A search costs about as much as reading a few hundred rows; without k it may give very many.
+    if number & (1 << k | bits::LIMIT) != 0 {
+        plan.cost(500.0, 20);
+    } else {
+        plan.cost(5_000.0, 1_000);
+    }
+    plan.number(number);
+    true
+}
+
+impl<const INDEX: bool> Table for Knn<INDEX> {
+    type Cursor = KnnCursor<INDEX>;
+
+    fn connect(origin: Origin<'_>) -> Result<(Self, String)> {
+        let names = if INDEX {
+            "index_name HIDDEN"
+        } else {
+            "table_name HIDDEN, column_name HIDDEN"
+        };
+        Ok((
+            Knn {
+                targets: Targets::new(origin.db, origin.session)?,
+            },
+            format!(
+                "CREATE TABLE x(distance REAL, {names}, query HIDDEN, k HIDDEN, options HIDDEN)"
+            ),
+        ))
+    }
+
+    fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
+        // The hidden columns in their order: names, query, k, options.
+        let arguments: Vec<_> = (1..=Self::NAMES as i32 + 3)
+            .map(|column| (column, Op::Eq))
+            .collect();
+        Ok(plan_search(plan, DISTANCE, &arguments, arguments.len() - 2))
+    }
+
+    fn open(&self) -> Result<Self::Cursor> {
+        Ok(KnnCursor {
+            stream: Stream::default(),
+        })
+    }
+}
+
+/// A scan of [`Knn`].
+pub(crate) struct KnnCursor<const INDEX: bool> {
+    stream: Stream,
+}
+
+impl<const INDEX: bool> Cursor for KnnCursor<INDEX> {
+    type Table = Knn<INDEX>;
+
+    fn filter(&mut self, table: &Knn<INDEX>, number: i32, _: &str, args: &Args<'_>) -> Result<()> {
+        self.stream.stop();
+        let args = QueryArgs::new(number, args, Knn::<INDEX>::NAMES, Knn::<INDEX>::USAGE);
+        let request = if INDEX {
+            args.annoy(&table.targets)?
+        } else {
+            args.exact(&table.targets)?
+        };
+        match request {
+            Some(request) => self.stream.start(&table.targets, request),
+            None => Ok(()),
+        }
+    }
+
+    fn next(&mut self, table: &Knn<INDEX>) -> Result<()> {
+        self.stream.advance(&table.targets)
+    }
+
+    fn eof(&self) -> bool {
+        self.stream.current().is_none()
+    }
+
+    fn column(&self, _: &Knn<INDEX>, i: usize, out: &mut Output<'_>) -> Result<()> {
+        // The arguments are not given back: SQLite never asks for a column that an equality determines.
+        if i == DISTANCE as usize
+            && let Some(hit) = self.stream.current()
+        {
+            out.real(hit.distance);
+        }
+        Ok(())
+    }
+
+    fn rowid(&self) -> i64 {
+        self.stream.current().map_or(0, |h| h.rowid)
+    }
+}

@@ -1,0 +1,202 @@
+//! The arguments of a search: from SQL values to a request.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::{Result, anyhow, bail};
+use rusqlite::types::ValueRef;
+use serde::Deserialize;
+
+use super::bits;
+use super::stream::Request;
+use super::targets::{Target, Targets, Way};
+use crate::forest::Budget;
+use crate::sql::index::Reader;
+use crate::sql::values;
+use crate::sql::vtab::Args;
+use crate::vector::Metric;
+
+/// The values a plan asked for: those of the arguments it has (names of what is searched, query, k, options), in their
+/// order, then bound, LIMIT and OFFSET.
+pub(crate) struct QueryArgs<'a> {
+    number: i32,
+    args: &'a Args<'a>,
+    /// How many arguments are names.
+    names: usize,
+    /// How the function is called, for messages.
+    usage: &'static str,
+}
+
+/// `k`: an integer from 0 on; NULL is the same as none.
+fn whole_number(value: ValueRef<'_>) -> Result<Option<usize>> {
+    match value {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(n) => match usize::try_from(n) {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => bail!("k value in knn query must be greater than or equal to 0, got {n}"),
+        },
+        ValueRef::Real(x) => bail!("k value in knn query must be an integer, got {x}"),
+        ValueRef::Text(text) => bail!(
+            "k value in knn query must be an integer, got the text '{}'",
+            String::from_utf8_lossy(text)
+        ),
+        ValueRef::Blob(_) => bail!("k value in knn query must be an integer, got a blob"),
+    }
+}
+
+impl<'a> QueryArgs<'a> {
+    pub(crate) fn new(number: i32, args: &'a Args<'a>, names: usize, usage: &'static str) -> Self {
+        QueryArgs {
+            number,
+            args,
+            names,
+            usage,
+        }
+    }
+
+    /// The value that belongs to a bit of the plan, if the plan has it.
+    fn given(&self, bit: i32) -> Option<ValueRef<'a>> {
+        (self.number & bit != 0).then(|| {
+            self.args
+                .get((self.number & (bit - 1)).count_ones() as usize)
+        })
+    }
+
+    /// Argument `i`; NULL when it is missing.
+    fn argument(&self, i: usize) -> ValueRef<'a> {
+        self.given(1 << i).unwrap_or(ValueRef::Null)
+    }
+
+    /// A name: a text, or an error that shows how the function is called.
+    fn name(&self, i: usize, what: &str) -> Result<&'a str> {
+        match self.argument(i) {
+            ValueRef::Text(text) => Ok(std::str::from_utf8(text)?),
+            ValueRef::Null => bail!("{} needs the name of {what}", self.usage),
+            other => bail!(
+                "{} needs the name of {what} as a text, got {}",
+                self.usage,
+                other.data_type()
+            ),
+        }
+    }
+
+    /// The options.
+    fn options(&self) -> ValueRef<'a> {
+        self.argument(self.names + 2)
+    }
+
+    /// The request; `None` for a query vector that is NULL: it has no neighbours.
+    fn request(&self, target: Target, way: Way) -> Result<Option<Request>> {
+        let k = whole_number(self.argument(self.names + 1))?;
+        let query = match self.given(1 << self.names) {
+            None => bail!("{} needs a query vector", self.usage),
+            Some(ValueRef::Null) => return Ok(None),
+            Some(value) => {
+                values::vector(value).map_err(|e| anyhow!("the query is not a vector: {e}"))?
+            }
+        };
+        let bound = match self.given(bits::BOUND) {
+            Some(ValueRef::Real(x)) => x,
+            Some(ValueRef::Integer(n)) => n as f64,
+            // Every number is smaller than a text or blob, and none than NULL: SQLite checks the term itself.
+            _ => f64::INFINITY,
+        };
+        let count = |bit| match self.given(bit) {
+            Some(ValueRef::Integer(n)) => usize::try_from(n).ok(),
+            _ => None,
+        };
+        let offset = count(bits::OFFSET).unwrap_or(0);
+        Ok(Some(Request {
+            target,
+            way,
+            query: query.into_owned(),
+            k,
+            limit: count(bits::LIMIT).map(|limit| limit.saturating_add(offset)),
+            bound,
+            ordered: self.number & bits::ORDERED != 0,
+        }))
+    }
+
+    /// `knn_exact(table, column, query, k, options)`.
+    pub(crate) fn exact(&self, targets: &Targets) -> Result<Option<Request>> {
+        let table = self.name(0, "a table")?;
+        let column = self.name(1, "a column")?;
+        let metric = exact_metric(self.options())?;
+        let target = targets.column(table, column, metric)?;
+        self.request(target, Way::Exact)
+    }
+
+    /// `knn_annoy(index, query, k, options)`.
+    pub(crate) fn annoy(&self, targets: &Targets) -> Result<Option<Request>> {
+        let reader = targets.index(self.name(0, "an index")?)?;
+        self.index(reader)
+    }
+
+    /// The MATCH form: everything but the name of the index.
+    pub(crate) fn index(&self, reader: Rc<RefCell<Reader>>) -> Result<Option<Request>> {
+        let budget = budget(self.options())?;
+        self.request(Target::Index(reader), Way::Within(budget))
+    }
+}
+
+/// The options of `knn_exact`.
+fn exact_metric(value: ValueRef<'_>) -> Result<Metric> {
+    #[derive(Deserialize)]
+    #[serde(
+        deny_unknown_fields,
+        expecting = "a JSON object such as {\"metric\":\"l2\"}"
+    )]
+    struct Json {
+        metric: Option<String>,
+    }
+    let json: Json = match value {
+        ValueRef::Null => return Ok(Metric::Cosine),
+        ValueRef::Text(text) => {
+            serde_json::from_slice(text).map_err(|e| anyhow!("knn_exact options: {e}"))?
+        }
+        other => bail!(
+            "knn_exact options must be JSON such as {{\"metric\":\"l2\"}}, got {}",
+            other.data_type()
+        ),
+    };
+    match json.metric {
+        Some(name) => Metric::parse(&name, &Metric::ALL),
+        None => Ok(Metric::Cosine),
+    }
+}
+
+/// The options of `knn_annoy`: a number is `search_k`.
+fn budget(value: ValueRef<'_>) -> Result<Budget> {
+    #[derive(Deserialize)]
+    #[serde(
+        deny_unknown_fields,
+        expecting = "a JSON object such as {\"search_k\":5000} or {\"recall\":0.99}"
+    )]
+    struct Json {
+        search_k: Option<usize>,
+        recall: Option<f32>,
+    }
+    let json: Json = match value {
+        ValueRef::Null => return Ok(Budget::Default),
+        ValueRef::Integer(n) => Json {
+            search_k: Some(
+                usize::try_from(n).map_err(|_| anyhow!("search_k must be 0 or more, got {n}"))?,
+            ),
+            recall: None,
+        },
+        ValueRef::Text(text) => {
+            serde_json::from_slice(text).map_err(|e| anyhow!("knn_annoy options: {e}"))?
+        }
+        other => bail!(
+            "knn_annoy options must be search_k or JSON such as {{\"search_k\":5000}}, got {}",
+            other.data_type()
+        ),
+    };
+    match (json.search_k, json.recall) {
+        (Some(_), Some(_)) => bail!("knn_annoy options: give search_k or recall, not both"),
+        (Some(n), None) => Ok(Budget::SearchK(n)),
+        (None, Some(r)) if (0.0..=1.0).contains(&r) => Ok(Budget::Recall(r)),
+        (None, Some(r)) => bail!("recall must be from 0 to 1, got {r}"),
+        (None, None) => Ok(Budget::Default),
+    }
+}

@@ -1,0 +1,110 @@
+//! The rows of one search, nearest first, as many as the statement takes.
+//!
+//! With `k` there is one search. Without, a first batch is searched (as large as LIMIT says, when SQLite tells), and
+//! whenever the statement wants more, a batch four times as large: a join or filter that drops rows gets its full
+//! number in the end, and a statement that stops early has paid for little more than it took.
+//!
+//! Exact batches are prefixes of each other, so the rows come in order. An approximate search that looks further may
+//! find a row that belonged before those already given; it is given then, late but not lost. A statement that asks for
+//! ORDER BY distance is searched exactly after its first batch, where rows do come in order.
+
+use anyhow::Result;
+use rustc_hash::FxHashSet;
+
+use super::targets::{Target, Targets, Way};
+use crate::forest::Hit;
+
+/// Rows of the first batch when nothing tells how many are wanted.
+const FIRST_BATCH: usize = 64;
+/// How much larger each batch is than the one before.
+const GROWTH: usize = 4;
+
+/// What is asked.
+pub(crate) struct Request {
+    pub(crate) target: Target,
+    pub(crate) way: Way,
+    pub(crate) query: Vec<f32>,
+    /// How many rows; `None`: until the statement has enough.
+    pub(crate) k: Option<usize>,
+    /// How many the statement will take, as far as SQLite tells. A hint.
+    pub(crate) limit: Option<usize>,
+    /// No row beyond this distance is wanted.
+    pub(crate) bound: f64,
+    /// SQLite relies on the order.
+    pub(crate) ordered: bool,
+}
+
+/// A search under way.
+#[derive(Default)]
+pub(crate) struct Stream {
+    request: Option<Request>,
+    hits: Vec<Hit>,
+    at: usize,
+    /// Rows asked for in this batch.
+    batch: usize,
+    /// Whether nothing can follow this batch.
+    last: bool,
+    /// Rows given in earlier batches.
+    given: FxHashSet<i64>,
+}
+
+impl Stream {
+    /// Begins a search.
+    pub(crate) fn start(&mut self, targets: &Targets, mut request: Request) -> Result<()> {
+        self.given.clear();
+        self.batch = match request.k {
+            Some(k) => k,
+            None => request.limit.unwrap_or(FIRST_BATCH).max(1),
+        };
+        if request.k.is_none() && request.ordered && request.limit.is_none() {
+            // Later batches must continue where this one ends.
+            request.way = Way::Exact;
+        }
+        self.fetch(targets, request)
+    }
+
+    /// Searches the next batch.
+    fn fetch(&mut self, targets: &Targets, mut request: Request) -> Result<()> {
+        self.at = 0;
+        self.hits = targets.search(&request.target, request.way, &request.query, self.batch)?;
+        let short = self.hits.len() < self.batch;
+        let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
+        self.last = request.k.is_some() || beyond || (short && request.way == Way::Exact);
+        if short || request.ordered {
+            // The leaves hold no more, or the rows must come in order: look at everything from now on.
+            request.way = Way::Exact;
+        }
+        self.request = Some(request);
+        Ok(())
+    }
+
+    /// Ends the search.
+    pub(crate) fn stop(&mut self) {
+        *self = Stream::default();
+    }
+
+    /// The current row; `None` after the last.
+    pub(crate) fn current(&self) -> Option<Hit> {
+        let bound = self.request.as_ref()?.bound;
+        self.hits
+            .get(self.at)
+            .copied()
+            .filter(|h| h.distance <= bound)
+    }
+
+    /// Moves on.
+    pub(crate) fn advance(&mut self, targets: &Targets) -> Result<()> {
+        self.at += 1;
+        while self.at >= self.hits.len() && !self.last {
+            let Some(request) = self.request.take() else {
+                break;
+            };
+            self.given.extend(self.hits.iter().map(|h| h.rowid));
+            self.batch = self.batch.saturating_mul(GROWTH);
+            self.fetch(targets, request)?;
+            let given = &self.given;
+            self.hits.retain(|h| !given.contains(&h.rowid));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! What a search goes to: an index, or a bare table. Found by name once, then kept until the schema changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use rusqlite::{Connection, StatementStatus};
+
+use crate::forest::{Budget, Hit, Scratch};
+use crate::sql::index::{self, Reader, TRIGGERS, reader::scan_table};
+use crate::sql::source::Source;
+use crate::sql::vtab::Db;
+use crate::sql::{Session, quote};
+use crate::vector::Metric;
+
+/// What a search goes to.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// An index, and how to search it.
+    Index(Rc<RefCell<Reader>>),
+    /// A table without an index that fits.
+    Table(Rc<Source>, Metric),
+}
+
+/// How an index is searched.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Way {
+    /// Every row.
+    Exact,
+    /// The leaves that a budget allows.
+    Within(Budget),
+}
+
+/// The targets that one virtual table has found.
+pub(crate) struct Targets {
+    conn: Connection,
+    session: Arc<Session>,
+    indexes: RefCell<HashMap<String, Rc<RefCell<Reader>>>>,
+    columns: RefCell<HashMap<(String, String, Metric), Target>>,
+    scratch: RefCell<Scratch>,
+}
+
+/// Touches the schemas whose change may give a bare name another meaning.
+const WATCH: &str = "SELECT 1 FROM main.sqlite_schema, temp.sqlite_schema LIMIT 0";
+
+impl Targets {
+    pub(crate) fn new(db: Db, session: Arc<Session>) -> Result<Self> {
+        Ok(Targets {
+            conn: db.connection()?,
+            session,
+            indexes: RefCell::default(),
+            columns: RefCell::default(),
+            scratch: RefCell::default(),
+        })
+    }
+
+    /// The connection, with the statements of these targets.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// What the functions and tables of the connection share.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The index of this name, as the running statement's snapshot has it.
+    pub(crate) fn index(&self, name: &str) -> Result<Rc<RefCell<Reader>>> {
+        let known = self.indexes.borrow().get(name).cloned();
+        if let Some(reader) = known
+            && self.is_current(&reader)
+        {
+            return Ok(reader);
+        }
+        self.indexes.borrow_mut().remove(name);
+        let Some(index) = index::find(&self.conn, name)? else {
+            bail!("no such index: {name}{}", self.known_indexes()?);
+        };
+        let reader = self.opened(index)?;
+        self.indexes
+            .borrow_mut()
+            .insert(name.to_owned(), Rc::clone(&reader));
+        Ok(reader)
+    }
+
+    fn opened(&self, index: index::IndexName) -> Result<Rc<RefCell<Reader>>> {
+        let mut reader = Reader::open(&self.conn, &self.session, index)?;
+        if !reader.look(&self.conn)? {
+            bail!("the schema changes while the index is opened");
+        }
+        Ok(Rc::new(RefCell::new(reader)))
+    }
+
+    /// Whether what is known of an index still holds. An error, such as a dropped shadow table, means it does not.
+    fn is_current(&self, reader: &RefCell<Reader>) -> bool {
+        reader.borrow_mut().look(&self.conn).unwrap_or(false)
+    }
+
+    /// For the message of a name that is none.
+    fn known_indexes(&self) -> Result<String> {
+        let names = index::all(&self.conn)?;
+        Ok(if names.is_empty() {
+            "; there are none yet: CREATE VIRTUAL TABLE name USING annoy(table, column)".to_owned()
+        } else {
+            let names: Vec<_> = names.into_iter().map(|i| i.name).collect();
+            format!("; there is {}", names.join(", "))
+        })
+    }
+
+    /// A column of a table: an index of this metric over it, or the table itself.
+    pub(crate) fn column(&self, table: &str, column: &str, metric: Metric) -> Result<Target> {
+        let key = (table.to_owned(), column.to_owned(), metric);
+        let watch = &mut self.conn.prepare_cached(WATCH)?;
+        watch.query([])?.next()?;
+        if watch.reset_status(StatementStatus::RePrepare) > 0 {
+            self.columns.borrow_mut().clear();
+        }
+        let known = self.columns.borrow().get(&key).cloned();
+        match known {
+            Some(Target::Index(reader)) if self.is_current(&reader) => {
+                return Ok(Target::Index(reader));
+            }
+            Some(target @ Target::Table(..)) => return Ok(target),
+            _ => {}
+        }
+        let source = Source::find(&self.conn, table, column)?;
+        let schema = source.schema.clone();
+        let target = match self.index_over(&source, metric)? {
+            Some(reader) => Target::Index(reader),
+            None => Target::Table(Rc::new(source), metric),
+        };
+        // The watch does not see attached databases.
+        if schema == "main" || schema == "temp" || matches!(target, Target::Index(_)) {
+            self.columns.borrow_mut().insert(key, target.clone());
+        }
+        Ok(target)
+    }
+
+    /// An index over this very column.
+    fn index_over(&self, source: &Source, metric: Metric) -> Result<Option<Rc<RefCell<Reader>>>> {
+        if !index::METRICS.contains(&metric) {
+            return Ok(None);
+        }
+        let mut statement = self.conn.prepare(&format!(
+            "SELECT substr(name, 1, length(name) - length(?2)) FROM {}.sqlite_schema
+             WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE AND substr(name, -length(?2)) = ?2 ORDER BY 1",
+            quote(&source.schema)
+        ))?;
+        let names: Vec<String> = statement
+            .query_map([&source.table, TRIGGERS[0]], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for name in names {
+            let Some(index) = index::find(&self.conn, &format!("{}.{name}", source.schema))? else {
+                continue;
+            };
+            let reader = self.opened(index)?;
+            let fits = {
+                let reader = reader.borrow();
+                reader.source() == source && reader.metric() == metric && reader.fault().is_none()
+            };
+            if fits {
+                return Ok(Some(reader));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `k` nearest rows of a target.
+    pub(crate) fn search(
+        &self,
+        target: &Target,
+        way: Way,
+        query: &[f32],
+        k: usize,
+    ) -> Result<Vec<Hit>> {
+        match target {
+            Target::Table(source, metric) => scan_table(&self.conn, source, *metric, query, k),
+            Target::Index(reader) => {
+                let reader = reader.borrow();
+                let scratch = &mut self.scratch.borrow_mut();
+                match way {
+                    Way::Exact => reader.exact(&self.conn, query, k, scratch),
+                    Way::Within(budget) => {
+                        reader.approximate(&self.conn, query, k, budget, scratch)
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A column of vectors in somebody's table or view: found by name, read row by row.
+//!
+//! A row is known by its rowid. A table's own is used (through its INTEGER PRIMARY KEY when it has one); a view gives
+//! an integer column named `rowid` or `id`; a WITHOUT ROWID table has none and is refused. NULL vectors are skipped and
+//! counted. A vector of another length than the first, a NaN or an infinity is an error that names the row.
+
+use std::borrow::Cow;
+
+use anyhow::{Result, anyhow, bail};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{quote, values};
+
+/// Where vectors are read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The schema: `main`, `temp`, or an attached database.
+    pub(crate) schema: String,
+    /// The table or view, as it is spelled in the schema.
+    pub(crate) table: String,
+    /// The column, as it is spelled in the schema.
+    pub(crate) column: String,
+    /// The place of the column among the table's columns.
+    pub(crate) column_id: i64,
+    /// The column (or `rowid`) that identifies a row.
+    pub(crate) key: String,
+    /// Whether `key` is an INTEGER PRIMARY KEY, which VACUUM keeps.
+    pub(crate) has_stable_key: bool,
+}
+
+/// What a read of all rows met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Rows with a vector.
+    pub(crate) vectors: u64,
+    /// Rows whose vector is NULL.
+    pub(crate) nulls: u64,
+}
+
+impl Source {
+    /// Finds the column by its names; `table` may be qualified, as in `main.words`.
+    ///
+    /// # Errors
+    /// No such table, no such column, or no rowid to know a row by.
+    pub(crate) fn find(conn: &Connection, table: &str, column: &str) -> Result<Source> {
+        let Some((schema, table)) = find_table(conn, table)? else {
+            bail!("no such table: {table}");
+        };
+        Source::in_table(conn, &schema, &table, |columns| {
+            columns
+                .iter()
+                .position(|c| c.name.eq_ignore_ascii_case(column))
+                .ok_or_else(|| {
+                    let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
+                    anyhow!(
+                        "no such column: {column} in {table}; its columns are {}",
+                        names.join(", ")
+                    )
+                })
+        })
+    }
+
+    /// The source in a table that is known to exist; `choose` picks the column.
+    pub(crate) fn in_table(
+        conn: &Connection,
+        schema: &str,
+        table: &str,
+        choose: impl FnOnce(&[Column]) -> Result<usize>,
+    ) -> Result<Source> {
+        let columns = columns(conn, schema, table)?;
+        let i = choose(&columns)?;
+        let (key, has_stable_key) = key(conn, schema, table, &columns)?;
+        Ok(Source {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            column: columns[i].name.clone(),
+            column_id: columns[i].id,
+            key,
+            has_stable_key,
+        })
+    }
+
+    /// The table's quoted, qualified name.
+    pub(crate) fn quoted_table(&self) -> String {
+        format!("{}.{}", quote(&self.schema), quote(&self.table))
+    }
+
+    /// The quoted key.
+    pub(crate) fn quoted_key(&self) -> String {
+        if self.key == "rowid" {
+            // In quotes it would become a string where the table has no such column.
+            self.key.clone()
+        } else {
+            quote(&self.key)
+        }
+    }
+
+    /// The statement that gives (rowid, vector) of every row.
+    pub(crate) fn all_rows(&self) -> String {
+        format!(
+            "SELECT {}, {} FROM {}",
+            self.quoted_key(),
+            quote(&self.column),
+            self.quoted_table()
+        )
+    }
+
+    /// Hands each (rowid, vector) that `sql` selects to `each`. `dim` is what every vector must have; 0: the first
+    /// vector decides.
+    pub(crate) fn read(
+        &self,
+        conn: &Connection,
+        sql: &str,
+        mut dim: usize,
+        mut each: impl FnMut(i64, &[f32]) -> Result<()>,
+    ) -> Result<Read> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut read = Read::default();
+        while let Some(row) = rows.next()? {
+            let rowid = match row.get_ref(0)? {
+                ValueRef::Integer(rowid) => rowid,
+                _ => bail!(
+                    "{}.{} must be an integer in every row of {}, to know rows by",
+                    self.table,
+                    self.key,
+                    self.table
+                ),
+            };
+            let value = row.get_ref(1)?;
+            if value == ValueRef::Null {
+                read.nulls += 1;
+                continue;
+            }
+            let vector = self.vector(rowid, value)?;
+            if dim == 0 {
+                dim = vector.len();
+            } else if vector.len() != dim {
+                bail!(
+                    "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
+                    self.table,
+                    self.column,
+                    vector.len()
+                );
+            }
+            read.vectors += 1;
+            each(rowid, &vector)?;
+        }
+        Ok(read)
+    }
+
+    fn vector<'a>(&self, rowid: i64, value: ValueRef<'a>) -> Result<Cow<'a, [f32]>> {
+        values::vector(value).map_err(|error| {
+            anyhow!(
+                "the value in {}.{} of row {rowid} is not a vector: {error}",
+                self.table,
+                self.column
+            )
+        })
+    }
+}
+
+/// A column, as the schema has it.
+pub(crate) struct Column {
+    id: i64,
+    pub(crate) name: String,
+    kind: String,
+    primary_key: i64,
+}
+
+impl Column {
+    /// Its place among the table's columns.
+    pub(crate) fn id(&self) -> i64 {
+        self.id
+    }
+}
+
+/// The schema and the true spelling of a table or view. SQLite's own order for a bare name: temp, main, attached.
+pub(crate) fn find_table(conn: &Connection, name: &str) -> Result<Option<(String, String)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT schema, name FROM pragma_table_list
+         WHERE name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE
+         ORDER BY name <> ?1 COLLATE NOCASE,
+                  CASE schema WHEN 'temp' THEN 0 WHEN 'main' THEN 1 ELSE 2 END",
+    )?;
+    Ok(statement
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?)
+}
+
+fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT cid, name, type, pk FROM pragma_table_xinfo(?1, ?2) WHERE hidden <> 1",
+    )?;
+    let columns = statement
+        .query_map([table, schema], |row| {
+            Ok(Column {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                kind: row.get(2)?,
+                primary_key: row.get(3)?,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(columns)
+}
+
+/// The name to know rows by, and whether VACUUM keeps it.
+fn key(conn: &Connection, schema: &str, table: &str, columns: &[Column]) -> Result<(String, bool)> {
+    let (kind, without_rowid): (String, bool) = conn
+        .prepare_cached("SELECT type, wr FROM pragma_table_list WHERE schema = ?1 AND name = ?2")?
+        .query_row([schema, table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if without_rowid {
+        bail!(
+            "{table} is a WITHOUT ROWID table, which has no rowid to answer with; give it an INTEGER PRIMARY KEY, or \
+             query a view with an integer column named id"
+        );
+    }
+    if kind == "view" {
+        return match columns
+            .iter()
+            .find(|c| c.name.eq_ignore_ascii_case("rowid"))
+            .or_else(|| columns.iter().find(|c| c.name.eq_ignore_ascii_case("id")))
+        {
+            Some(column) => Ok((column.name.clone(), false)),
+            None => bail!(
+                "the view {table} needs an integer column named rowid or id, to know its rows by"
+            ),
+        };
+    }
+    let mut primary = columns.iter().filter(|c| c.primary_key > 0);
+    if let (Some(column), None) = (primary.next(), primary.next())
+        && column.kind.eq_ignore_ascii_case("integer")
+    {
+        // `INTEGER PRIMARY KEY DESC` is no rowid: it has an index of its own.
+        let own_index: bool = conn
+            .prepare_cached(
+                "SELECT EXISTS(SELECT 1 FROM pragma_index_list(?1, ?2) WHERE origin = 'pk')",
+            )?
+            .query_row([table, schema], |row| row.get(0))?;
+        if !own_index {
+            return Ok((column.name.clone(), true));
+        }
+    }
+    match ["rowid", "_rowid_", "oid"]
+        .into_iter()
+        .find(|name| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name)))
+    {
+        Some(name) => Ok((name.to_owned(), false)),
+        None => bail!(
+            "{table} hides its rowid behind columns of that name; give it an INTEGER PRIMARY KEY"
+        ),
+    }
+}

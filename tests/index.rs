@@ -1,0 +1,434 @@
+//! The index follows its table: through writes of every kind, transactions, renames, restarts and damage.
+//!
+//! The oracle is always the same: `knn_exact` over a copy of the table that has no index, and the plain f64 distances.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rusqlite::Connection;
+
+/// A folder that goes when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("sqlite-annoy-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.0.join("app.db")
+    }
+
+    /// Names of index files, sorted.
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(&self.0)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n.contains(".annoy"))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn vector(rng: &mut StdRng, dim: usize) -> Vec<u8> {
+    (0..dim)
+        .flat_map(|_| rng.random_range(-1.0f32..1.0).to_le_bytes())
+        .collect()
+}
+
+/// `words(id INTEGER PRIMARY KEY, word TEXT UNIQUE, vector BLOB)` with `n` rows.
+fn words(conn: &Connection, n: usize, rng: &mut StdRng) {
+    conn.execute_batch(
+        "CREATE TABLE words(id INTEGER PRIMARY KEY, word TEXT UNIQUE, vector BLOB); BEGIN",
+    )
+    .unwrap();
+    for i in 0..n {
+        conn.execute(
+            "INSERT INTO words VALUES(?1, ?2, ?3)",
+            (i as i64 * 3 - 20, format!("w{i}"), vector(rng, 8)),
+        )
+        .unwrap();
+    }
+    conn.execute_batch("COMMIT").unwrap();
+}
+
+/// Compares what the index answers with the table's own truth.
+fn check(conn: &Connection, rng: &mut StdRng, what: &str) {
+    for metric in ["cosine", "l2"] {
+        let query = vector(rng, 8);
+        let truth = truth(conn, &query, metric);
+        let exact: Vec<(i64, f64)> = select(
+            conn,
+            "SELECT rowid, distance FROM knn_exact('words', 'vector', ?1, 12, ?2)",
+            (&query, format!("{{\"metric\":\"{metric}\"}}")),
+        );
+        assert_eq!(exact, truth, "{what}: knn_exact, {metric}");
+        if metric == "cosine" {
+            let all = select(
+                conn,
+                "SELECT rowid, distance FROM knn_annoy('words_index', ?1, 12, ?2)",
+                (&query, 1_000_000),
+            );
+            assert_eq!(all, truth, "{what}: knn_annoy");
+        }
+    }
+}
+
+fn select(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> Vec<(i64, f64)> {
+    let mut statement = conn.prepare(sql).unwrap();
+    statement
+        .query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+/// The 12 nearest by a loop over the table.
+fn truth(conn: &Connection, query: &[u8], metric: &str) -> Vec<(i64, f64)> {
+    let floats = |blob: &[u8]| -> Vec<f32> {
+        blob.chunks_exact(4)
+            .map(|c| f32::from_le_bytes(c.try_into().unwrap()))
+            .collect()
+    };
+    let query = floats(query);
+    let mut rows: Vec<(i64, f64)> = Vec::new();
+    let mut statement = conn
+        .prepare("SELECT id, vector FROM words WHERE vector IS NOT NULL")
+        .unwrap();
+    let mut scan = statement.query([]).unwrap();
+    while let Some(row) = scan.next().unwrap() {
+        let x = floats(row.get_ref(1).unwrap().as_blob().unwrap());
+        let sum = |f: fn(f64, f64) -> f64| {
+            let mut sum = 0.0;
+            for (&a, &b) in query.iter().zip(&x) {
+                sum += f(f64::from(a), f64::from(b));
+            }
+            sum
+        };
+        let distance = if metric == "l2" {
+            sum(|a, b| (a - b) * (a - b)).sqrt()
+        } else {
+            let norms = (sum(|a, _| a * a) * sum(|_, b| b * b)).sqrt();
+            if norms == 0.0 {
+                1.0
+            } else {
+                (1.0 - sum(|a, b| a * b) / norms).clamp(0.0, 2.0)
+            }
+        };
+        rows.push((row.get(0).unwrap(), distance));
+    }
+    rows.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    rows.truncate(12);
+    rows
+}
+
+const INDEX: &str =
+    "CREATE VIRTUAL TABLE words_index USING annoy(words, vector, metric=cosine, trees=3)";
+
+#[test]
+fn every_kind_of_write_is_seen_at_once() {
+    let mut rng = StdRng::seed_from_u64(1);
+    let folder = Folder::new("writes");
+    let conn = common::open(folder.database());
+    words(&conn, 300, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "built");
+    for sql in [
+        "INSERT INTO words SELECT 5000, 'new', vector FROM words WHERE id = 10",
+        "UPDATE words SET vector = (SELECT vector FROM words WHERE id = 13) WHERE id = 16",
+        "UPDATE words SET id = 6000 WHERE id = 19",
+        "UPDATE words SET rowid = 6001 WHERE id = 22",
+        "UPDATE words SET vector = NULL WHERE id = 25",
+        "DELETE FROM words WHERE id BETWEEN 30 AND 60",
+        // REPLACE removes the row with the word 'w50' by way of its UNIQUE constraint; no delete trigger runs.
+        "INSERT OR REPLACE INTO words SELECT 7000, 'w50', vector FROM words WHERE id = 13",
+        "REPLACE INTO words SELECT 7001, 'w51', vector FROM words WHERE id = 10",
+        "UPDATE OR REPLACE words SET word = 'w60' WHERE word = 'w61'",
+        "UPDATE OR REPLACE words SET id = 7000 WHERE id = 7001",
+        "INSERT INTO words SELECT 10, 'up', vector FROM words WHERE id = 13 ON CONFLICT DO UPDATE SET vector = excluded.vector",
+        "INSERT OR IGNORE INTO words SELECT 10, 'ignored', vector FROM words WHERE id = 13",
+        "DELETE FROM words",
+        "INSERT INTO words SELECT 1, 'again', zeroblob(32)",
+    ] {
+        conn.execute_batch(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
+        check(&conn, &mut rng, sql);
+    }
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('rebuild')")
+        .unwrap();
+    check(&conn, &mut rng, "rebuilt");
+    conn.execute_batch("DROP TABLE words_index").unwrap();
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
+fn an_answer_follows_the_transaction_it_runs_in() {
+    let mut rng = StdRng::seed_from_u64(2);
+    let folder = Folder::new("transactions");
+    let conn = common::open(folder.database());
+    words(&conn, 200, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    for sql in [
+        "BEGIN",
+        "DELETE FROM words WHERE id % 2 = 0",
+        "SAVEPOINT a",
+        "UPDATE words SET vector = zeroblob(32) WHERE id < 50",
+        "SAVEPOINT b",
+        "DELETE FROM words WHERE id > 100",
+        "ROLLBACK TO b",
+        "INSERT INTO words_index(words_index) VALUES('rebuild')",
+        "ROLLBACK TO a",
+        "DELETE FROM words WHERE id > 300",
+        "RELEASE a",
+        "ROLLBACK",
+        "BEGIN",
+        "DELETE FROM words WHERE id > 200",
+        "INSERT INTO words_index(words_index) VALUES('rebuild')",
+        "COMMIT",
+    ] {
+        conn.execute_batch(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
+        check(&conn, &mut rng, sql);
+    }
+    assert_eq!(folder.files().len(), 1, "{:?}", folder.files());
+}
+
+#[test]
+fn files_come_and_go_with_transactions() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let folder = Folder::new("files");
+    let conn = common::open(folder.database());
+    words(&conn, 50, &mut rng);
+    conn.execute_batch(&format!("BEGIN; {INDEX}")).unwrap();
+    assert_eq!(folder.files(), ["app.db-words_index-1.annoy"]);
+    conn.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(folder.files(), [""; 0]);
+    conn.execute_batch(INDEX).unwrap();
+    assert_eq!(folder.files(), ["app.db-words_index-1.annoy"]);
+    conn.execute_batch("BEGIN; INSERT INTO words_index(words_index) VALUES('rebuild')")
+        .unwrap();
+    assert_eq!(
+        folder.files(),
+        ["app.db-words_index-1.annoy", "app.db-words_index-2.annoy"]
+    );
+    conn.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(folder.files(), ["app.db-words_index-1.annoy"]);
+    conn.execute_batch("BEGIN; DROP TABLE words_index").unwrap();
+    assert_eq!(folder.files(), ["app.db-words_index-1.annoy"]);
+    conn.execute_batch("ROLLBACK").unwrap();
+    check(&conn, &mut rng, "after a DROP that was rolled back");
+    conn.execute_batch("ALTER TABLE words_index RENAME TO \"other-name\"")
+        .unwrap();
+    assert_eq!(folder.files(), ["app.db-other%2dname-1.annoy"]);
+    conn.execute_batch("DROP TABLE \"other-name\"").unwrap();
+    assert_eq!(folder.files(), [""; 0]);
+    assert_eq!(
+        common::one::<i64>(
+            &conn,
+            "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> 'words' OR type = 'trigger'"
+        ),
+        0
+    );
+}
+
+#[test]
+fn the_index_follows_its_table_through_renames() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let folder = Folder::new("renames");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("ALTER TABLE words RENAME TO renamed; DELETE FROM renamed WHERE id < 30")
+        .unwrap();
+    conn.execute_batch(
+        "ALTER TABLE renamed RENAME COLUMN vector TO v; DELETE FROM renamed WHERE id < 60",
+    )
+    .unwrap();
+    conn.execute_batch(
+        "ALTER TABLE renamed RENAME TO words; ALTER TABLE words RENAME COLUMN v TO vector",
+    )
+    .unwrap();
+    check(&conn, &mut rng, "there and back");
+    conn.execute_batch("ALTER TABLE words RENAME TO things; ALTER TABLE words_index RENAME TO i")
+        .unwrap();
+    conn.execute_batch("DELETE FROM things WHERE id < 90; INSERT INTO i(i) VALUES('rebuild')")
+        .unwrap();
+    conn.execute_batch("ALTER TABLE i RENAME TO words_index; ALTER TABLE things RENAME TO words")
+        .unwrap();
+    check(&conn, &mut rng, "renamed, rebuilt, renamed");
+}
+
+#[test]
+fn a_second_connection_reads_the_same_file_and_the_same_rows() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let folder = Folder::new("second");
+    let writer = common::open(folder.database());
+    writer.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    words(&writer, 200, &mut rng);
+    writer.execute_batch(INDEX).unwrap();
+    let reader = common::open(folder.database());
+    check(&reader, &mut rng, "opened");
+    reader.execute_batch("BEGIN").unwrap();
+    let query = vector(&mut rng, 8);
+    let before = truth(&reader, &query, "cosine");
+    writer
+        .execute_batch("DELETE FROM words WHERE id < 200; INSERT INTO words_index(words_index) VALUES('rebuild')")
+        .unwrap();
+    // The old snapshot has the old rows, and its file has gone: the table answers.
+    check(&reader, &mut rng, "old snapshot");
+    assert_eq!(truth(&reader, &query, "cosine"), before);
+    reader.execute_batch("COMMIT").unwrap();
+    check(&reader, &mut rng, "new snapshot");
+    assert_ne!(truth(&reader, &query, "cosine"), before);
+}
+
+#[test]
+fn a_missing_or_damaged_file_is_answered_from_the_table() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let folder = Folder::new("damage");
+    words(&common::open(folder.database()), 100, &mut rng);
+    common::open(folder.database())
+        .execute_batch(INDEX)
+        .unwrap();
+    let file = folder.0.join(&folder.files()[0]);
+    let good = std::fs::read(&file).unwrap();
+    let state = |what: &str, expected: &str, rng: &mut StdRng| {
+        let conn = common::open(folder.database());
+        check(&conn, rng, what);
+        let state: String = common::one(
+            &conn,
+            "SELECT value FROM annoy_info('words_index') WHERE key = 'state'",
+        );
+        assert!(state.starts_with(expected), "{what}: {state}");
+    };
+    state("whole", "current", &mut rng);
+    replace(&file, &good[..good.len() / 2]);
+    state("truncated", "fallback: ", &mut rng);
+    replace(&file, &[]);
+    state("empty", "fallback: ", &mut rng);
+    let mut foreign = good.clone();
+    foreign[9] ^= 0x40;
+    replace(&file, &foreign);
+    state("header damaged", "fallback: ", &mut rng);
+    std::fs::remove_file(&file).unwrap();
+    state("missing", "fallback: ", &mut rng);
+    common::open(folder.database())
+        .execute_batch("INSERT INTO words_index(words_index) VALUES('refresh')")
+        .unwrap();
+    state("repaired", "current", &mut rng);
+}
+
+/// As a careful program replaces a file: never in place.
+fn replace(file: &Path, bytes: &[u8]) {
+    let temporary = file.with_extension("new");
+    std::fs::write(&temporary, bytes).unwrap();
+    std::fs::rename(temporary, file).unwrap();
+}
+
+#[test]
+fn integrity_check_finds_what_triggers_could_not_note() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let folder = Folder::new("integrity");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("DELETE FROM words WHERE id = 10; INSERT INTO words_index(words_index) VALUES('integrity-check')").unwrap();
+    assert_eq!(common::one::<String>(&conn, "PRAGMA integrity_check"), "ok");
+    conn.execute_batch("DELETE FROM words_index_changes")
+        .unwrap();
+    let message = common::error(
+        &conn,
+        "INSERT INTO words_index(words_index) VALUES('integrity-check')",
+    );
+    assert!(
+        message.contains("the file has 1 rows that the table lacks"),
+        "{message}"
+    );
+    assert!(
+        common::one::<String>(&conn, "PRAGMA integrity_check").contains("that the table lacks")
+    );
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('rebuild'); DROP TRIGGER words_index_annoy_update; UPDATE words SET vector = zeroblob(32) WHERE id = 13").unwrap();
+    // Without its trigger the file is not trusted at all.
+    check(&conn, &mut rng, "trigger dropped");
+    let state: String = common::one(
+        &conn,
+        "SELECT value FROM annoy_info('words_index') WHERE key = 'state'",
+    );
+    assert!(state.starts_with("fallback: the triggers"), "{state}");
+}
+
+#[test]
+fn an_empty_table_is_indexed_and_filled_later() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let conn = common::memory();
+    conn.execute_batch("CREATE TABLE words(id INTEGER PRIMARY KEY, word TEXT UNIQUE, vector BLOB)")
+        .unwrap();
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "empty");
+    conn.execute_batch("INSERT INTO words VALUES(1, 'a', zeroblob(32)), (2, 'b', NULL)")
+        .unwrap();
+    check(&conn, &mut rng, "one row");
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('refresh')")
+        .unwrap();
+    check(&conn, &mut rng, "refreshed");
+    assert_eq!(
+        common::rows(&conn, "SELECT name, items, state FROM annoy_indexes()").len(),
+        1
+    );
+}
+
+#[test]
+fn indexes_live_in_memory_temporary_and_attached_databases() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let folder = Folder::new("attached");
+    let conn = common::memory();
+    conn.execute(
+        "ATTACH ?1 AS aux",
+        [folder.0.join("other.db").to_str().unwrap()],
+    )
+    .unwrap();
+    for schema in ["main", "temp", "aux"] {
+        conn.execute_batch(&format!(
+            "CREATE TABLE {schema}.t(id INTEGER PRIMARY KEY, v BLOB);
+             INSERT INTO {schema}.t VALUES(1, zeroblob(8)), (2, x'0000803f00000000'), (3, x'000000000000803f');
+             CREATE VIRTUAL TABLE {schema}.{schema}_i USING annoy(t, v, metric=l2);"
+        ))
+        .unwrap_or_else(|e| panic!("{schema}: {e}"));
+        let rows = select(
+            &conn,
+            &format!("SELECT rowid, distance FROM knn_annoy('{schema}_i', '[1, 0.25]', 2)"),
+            [],
+        );
+        assert_eq!(rows, [(2, 0.25), (1, 1.0625f64.sqrt())], "{schema}");
+        let state: String = common::one(
+            &conn,
+            &format!("SELECT value FROM annoy_info('{schema}.{schema}_i') WHERE key = 'state'"),
+        );
+        assert_eq!(state, "current", "{schema}");
+    }
+    assert_eq!(folder.files(), ["other.db-aux_i-1.annoy"]);
+    let _ = vector(&mut rng, 1);
+}
+
+#[test]
+fn closing_a_connection_with_an_open_index_succeeds() {
+    let mut rng = StdRng::seed_from_u64(10);
+    let folder = Folder::new("close");
+    let conn = common::open(folder.database());
+    words(&conn, 50, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "before closing");
+    conn.close().map_err(|(_, e)| e).unwrap();
+}
