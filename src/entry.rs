@@ -113,11 +113,11 @@ mod loadable {
     fn table_length(version: c_int) -> usize {
         type Table = ffi::sqlite3_api_routines;
         match version {
-            ..3_039_000 => offset_of!(Table, deserialize),
-            ..3_040_000 => offset_of!(Table, value_encoding),
-            ..3_041_000 => offset_of!(Table, is_interrupted),
-            ..3_043_000 => offset_of!(Table, stmt_explain),
-            ..3_044_000 => offset_of!(Table, get_clientdata),
+            ..=3_038_999 => offset_of!(Table, deserialize),
+            3_039_000..=3_039_999 => offset_of!(Table, value_encoding),
+            3_040_000..=3_040_999 => offset_of!(Table, is_interrupted),
+            3_041_000..=3_042_999 => offset_of!(Table, stmt_explain),
+            3_043_000..=3_043_999 => offset_of!(Table, get_clientdata),
             _ => size_of::<Table>(),
         }
     }

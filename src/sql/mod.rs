@@ -53,6 +53,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
 
 /// An error of ours as rusqlite wants it from a function: SQLite's own codes (interrupt, busy, full) survive, all else
 /// is a message.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 pub(crate) fn function_error(error: anyhow::Error) -> rusqlite::Error {
     let (code, message) = vtab::code_and_message(&error);
     match (code & 0xff, message) {

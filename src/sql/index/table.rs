@@ -361,7 +361,7 @@ impl Cursor for IndexCursor {
             if number & 1 != 0 {
                 match args.integer(0) {
                     Some(rowid) => {
-                        sql.push_str(&format!(" WHERE {} = {rowid}", source.quoted_key()))
+                        sql.push_str(&format!(" WHERE {} = {rowid}", source.quoted_key()));
                     }
                     None => sql.push_str(" WHERE 0"),
                 }
