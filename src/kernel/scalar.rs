@@ -1,5 +1,5 @@
-//! The reference: each kernel as one plain loop, in f64 (floats) or i64 (integers). Tests judge every other version
-//! by these; nothing fast calls them.
+//! The reference: each kernel as one plain loop in f64. Tests judge every other version by these, and distances fall
+//! back on them where an f32 sum over- or underflows.
 
 use super::Parts;
 

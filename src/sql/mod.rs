@@ -15,6 +15,7 @@ mod source;
 mod text_lines;
 mod time;
 mod values;
+mod vector;
 mod version;
 pub(crate) mod vtab;
 pub(crate) mod work;
@@ -48,6 +49,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     knn::register(conn, &session)?;
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
+    vector::register(conn, &session)?;
     Ok(())
 }
 

@@ -1,11 +1,22 @@
 //! What a vector is: `dim` components of one element type, and a metric that compares two of them.
+//!
+//! [`Vector`] is the value and its BLOB format, [`json`] its text, [`math`] its arithmetic; [`exact`] defines the f64
+//! distances that searches return.
 
 pub mod exact;
+pub mod json;
+pub mod math;
+mod value;
+
+pub use value::{Element, Vector, check_f32, f32_from_blob};
 
 use anyhow::{Result, bail};
 
 /// The largest dimension that is accepted anywhere. A larger one is a mistake or an attack on memory.
 pub const MAX_DIM: usize = 65_536;
+
+/// The error for a vector without components, in sqlite-vec's words.
+const EMPTY: &str = "zero-length vectors are not supported.";
 
 /// How two vectors are compared. A distance is smaller when the vectors are nearer, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

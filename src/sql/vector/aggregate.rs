@@ -1,0 +1,202 @@
+//! Aggregates: `vec_sum(v)`, `vec_avg(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
+//!
+//! Sums are kept in f64 for each component and rounded to float32 once, at the end: the result is a float32 vector,
+//! whatever the element type of the rows. NULL rows are skipped, no rows give NULL.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rusqlite::Connection;
+use rusqlite::functions::{Aggregate, Context};
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+
+use super::{Output, RETURNS, decode, function_error, output, type_name};
+use crate::vector::{Element, MAX_DIM, Vector};
+
+pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
+    conn.create_aggregate_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
+    conn.create_aggregate_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
+    for arguments in 1..=3 {
+        conn.create_aggregate_function("vec_from_each", arguments, RETURNS, FromEach)?;
+    }
+    Ok(())
+}
+
+/// The result of an aggregate.
+fn result(vector: Option<Vector<'_>>) -> Output {
+    match vector {
+        Some(vector) => output(&vector),
+        None => (ToSqlOutput::from(Null), None),
+    }
+}
+
+struct Sum {
+    mean: bool,
+}
+
+/// Rows so far, and the sum of each component.
+#[derive(Default)]
+struct Sums {
+    element: Option<Element>,
+    rows: u64,
+    sums: Vec<f64>,
+}
+
+impl Sums {
+    fn add(&mut self, vector: &Vector<'_>) -> Result<()> {
+        vector.check_finite()?;
+        ensure!(
+            vector.element() != Element::Bit,
+            "Cannot add two bitvectors together."
+        );
+        let element = *self.element.get_or_insert(vector.element());
+        ensure!(
+            vector.element() == element,
+            "expected a vector of type {}, as in the rows before, found {}",
+            element.name(),
+            vector.element().name()
+        );
+        if self.rows == 0 {
+            self.sums.resize(vector.dim(), 0.0);
+        }
+        ensure!(
+            vector.dim() == self.sums.len(),
+            "expected a vector with {} dimensions, as in the rows before, found {}",
+            self.sums.len(),
+            vector.dim()
+        );
+        match vector {
+            Vector::F32(v) => add(&mut self.sums, v),
+            Vector::F16(v) => add(&mut self.sums, v),
+            Vector::Int8(v) => add(&mut self.sums, v),
+            Vector::Bit(_) => {}
+        }
+        self.rows += 1;
+        Ok(())
+    }
+}
+
+fn add<T: Copy + Into<f64>>(sums: &mut [f64], components: &[T]) {
+    for (sum, &x) in sums.iter_mut().zip(components) {
+        *sum += x.into();
+    }
+}
+
+impl Aggregate<Sums, Output> for Sum {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Sums> {
+        Ok(Sums::default())
+    }
+
+    fn step(&self, ctx: &mut Context<'_>, sums: &mut Sums) -> rusqlite::Result<()> {
+        if ctx.get_raw(0) == ValueRef::Null {
+            return Ok(());
+        }
+        // Not `argument`, which keeps a parsed text: for aggregates SQLite does not say when the text changes.
+        decode(ctx.get_raw(0), ctx.get_subtype(0))
+            .and_then(|vector| sums.add(&vector))
+            .map_err(function_error)
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, sums: Option<Sums>) -> rusqlite::Result<Output> {
+        let sums = sums.unwrap_or_default();
+        if sums.rows == 0 {
+            return Ok(result(None));
+        }
+        let divisor = if self.mean { sums.rows as f64 } else { 1.0 };
+        let components = sums.sums.iter().map(|x| (x / divisor) as f32);
+        let vector = Vector::F32(components.collect());
+        vector
+            .check_finite()
+            .context("the sum is no vector")
+            .map_err(function_error)?;
+        Ok(result(Some(vector)))
+    }
+}
+
+/// `vec_from_each(value)` takes components in the order of the rows; `vec_from_each(rowid, value)` puts each in its
+/// place, 0 first, in whichever order they come; a third argument names the type, `'float32'` when left out.
+struct FromEach;
+
+#[derive(Default)]
+struct Components {
+    element: Option<Element>,
+    values: Vec<Option<f64>>,
+}
+
+impl Components {
+    fn add(&mut self, ctx: &Context<'_>) -> Result<()> {
+        if self.element.is_none() {
+            self.element = Some(match ctx.len() {
+                3 => match ctx.get_raw(2) {
+                    ValueRef::Text(name) => Element::parse(&String::from_utf8_lossy(name))?,
+                    other => bail!("the vector type must be TEXT, found {}", type_name(other)),
+                },
+                _ => Element::F32,
+            });
+        }
+        let place = match (ctx.len(), ctx.get_raw(0)) {
+            (1, _) => self.values.len(),
+            (_, ValueRef::Integer(i)) => usize::try_from(i).unwrap_or(usize::MAX),
+            (_, other) => bail!(
+                "the index of a component must be an INTEGER, found {}",
+                type_name(other)
+            ),
+        };
+        ensure!(
+            place < MAX_DIM,
+            "the index of a component must be from 0 to {}",
+            MAX_DIM - 1
+        );
+        let value = match ctx.get_raw(usize::from(ctx.len() > 1)) {
+            ValueRef::Integer(n) => n as f64,
+            ValueRef::Real(x) => x,
+            other => bail!(
+                "component {place} must be a number, found {}",
+                type_name(other)
+            ),
+        };
+        if place >= self.values.len() {
+            self.values.resize(place + 1, None);
+        }
+        ensure!(
+            self.values[place].is_none(),
+            "component {place} is given twice"
+        );
+        self.values[place] = Some(value);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Option<Vector<'static>>> {
+        let Some(element) = self.element else {
+            return Ok(None);
+        };
+        let mut values = Vec::with_capacity(self.values.len());
+        for (i, value) in self.values.into_iter().enumerate() {
+            match value {
+                Some(value) => values.push(value),
+                None => bail!("component {i} is missing"),
+            }
+        }
+        Vector::from_components(element, &values).map(Some)
+    }
+}
+
+impl Aggregate<Components, Output> for FromEach {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Components> {
+        Ok(Components::default())
+    }
+
+    fn step(&self, ctx: &mut Context<'_>, components: &mut Components) -> rusqlite::Result<()> {
+        components.add(ctx).map_err(function_error)
+    }
+
+    fn finalize(
+        &self,
+        _: &mut Context<'_>,
+        components: Option<Components>,
+    ) -> rusqlite::Result<Output> {
+        let vector = components
+            .unwrap_or_default()
+            .finish()
+            .map_err(function_error)?;
+        Ok(result(vector))
+    }
+}

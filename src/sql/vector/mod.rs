@@ -1,0 +1,144 @@
+//! The `vec_*` functions: sqlite-vec's names with sqlite-vec's meaning and results, and a few of ours.
+//!
+//! What is a vector: a BLOB is float32 unless its subtype says otherwise (223 float32, 224 bit, 225 int8, as in
+//! sqlite-vec; 226 float16). SQLite keeps a subtype only from one function to the next, never in a table, so a stored
+//! int8, bit or float16 vector is tagged where it is used: `vec_distance_l2(vec_int8(v), vec_int8(:q))`. TEXT is JSON.
+//!
+//! - `vec_int8`, `vec_bit` and `vec_f16` tag a BLOB; they do not convert. The one conversion is between float types:
+//!   `vec_f16(vec_f32(x))` rounds, `vec_f32(vec_f16(x))` widens.
+//! - NULL is not a vector: an error, as in sqlite-vec. Aggregates skip it, as SQL's do.
+//! - NaN and infinity are refused with the index of the component, in arguments and in results. sqlite-vec lets them in.
+//! - JSON is strict. sqlite-vec takes unfinished arrays, missing commas, `nan` and hexadecimal numbers.
+//! - A zero vector has cosine distance 1 to everything, and normalises to itself. sqlite-vec gives NULL and NaN.
+//! - A result out of range for int8 is refused. sqlite-vec wraps around.
+//! - Indexes of `vec_slice` are integers. sqlite-vec makes 0 of NULL and of any other text.
+//! - Component i of a bit vector is the same in `vec_each` and `vec_to_json`: bit i mod 8, lowest first, of byte i / 8.
+//!   sqlite-vec's `vec_each` reads each byte from its highest bit, its other functions from the lowest.
+//!
+//! `tests/hosts/sqlite_vec_differential.py` compares both, and knows no other differences.
+//!
+//! A constant TEXT argument is parsed once in a statement; a BLOB is read in place.
+
+mod aggregate;
+mod each;
+mod scalar;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use rusqlite::Connection;
+use rusqlite::functions::{Context, FunctionFlags, SubType};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+
+use super::{PURE, Session, function_error};
+use crate::vector::{Element, Vector, json};
+
+/// Flags of a function that reads the subtypes of its arguments.
+const READS: FunctionFlags = PURE.union(FunctionFlags::SQLITE_SUBTYPE);
+
+/// Flags of a function that returns a vector, too.
+const RETURNS: FunctionFlags = READS.union(FunctionFlags::SQLITE_RESULT_SUBTYPE);
+
+/// What a function gives to rusqlite.
+type Output = (ToSqlOutput<'static>, SubType);
+
+/// Registers the functions and tables of this module.
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    scalar::register(conn)?;
+    aggregate::register(conn)?;
+    each::register(conn, session)
+}
+
+/// The element type of a BLOB with this subtype.
+fn element_of(subtype: u32) -> Element {
+    match subtype {
+        224 => Element::Bit,
+        225 => Element::Int8,
+        226 => Element::F16,
+        _ => Element::F32,
+    }
+}
+
+/// The subtype that marks a BLOB as a vector of this element type.
+fn subtype_of(element: Element) -> u32 {
+    match element {
+        Element::F32 => 223,
+        Element::Bit => 224,
+        Element::Int8 => 225,
+        Element::F16 => 226,
+    }
+}
+
+/// A vector as the result of a function.
+fn output(vector: &Vector<'_>) -> Output {
+    let blob = ToSqlOutput::Owned(Value::Blob(vector.bytes().to_vec()));
+    (blob, Some(subtype_of(vector.element())))
+}
+
+/// The type of a value, as sqlite-vec's errors name it.
+fn type_name(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Null => "NULL",
+        ValueRef::Integer(_) => "INTEGER",
+        ValueRef::Real(_) => "FLOAT",
+        ValueRef::Text(_) => "TEXT",
+        ValueRef::Blob(_) => "BLOB",
+    }
+}
+
+/// A value with its subtype as a vector. Components may be NaN or infinite when it is a BLOB.
+fn decode(value: ValueRef<'_>, subtype: u32) -> Result<Vector<'_>> {
+    match value {
+        ValueRef::Blob(blob) => Vector::decode(element_of(subtype), blob),
+        ValueRef::Text(text) => json::parse(Element::F32, text),
+        other => bail!(
+            "Input must have type BLOB (compact format) or TEXT (JSON), found {}",
+            type_name(other)
+        ),
+    }
+}
+
+/// A vector among the arguments of a function.
+enum Argument<'a> {
+    /// Read from a BLOB, in place.
+    Read(Vector<'a>),
+    /// Parsed from a text, and kept by SQLite as long as the text is the same.
+    Parsed(Arc<Vector<'static>>),
+}
+
+impl<'a> Deref for Argument<'a> {
+    type Target = Vector<'a>;
+
+    fn deref(&self) -> &Vector<'a> {
+        match self {
+            Argument::Read(vector) => vector,
+            Argument::Parsed(vector) => vector,
+        }
+    }
+}
+
+/// Argument `i` of a function. Components may be NaN or infinite when it is a BLOB: whoever computes a sum from it
+/// need not read it twice.
+fn argument<'a>(ctx: &'a Context<'_>, i: usize) -> Result<Argument<'a>> {
+    let value = ctx.get_raw(i);
+    if !matches!(value, ValueRef::Text(_)) {
+        return Ok(Argument::Read(decode(value, ctx.get_subtype(i))?));
+    }
+    let known: Option<Arc<Vector<'static>>> = ctx.get_aux(i as i32)?;
+    match known {
+        Some(vector) => Ok(Argument::Parsed(vector)),
+        None => {
+            let vector = decode(value, 0)?.into_owned();
+            Ok(Argument::Parsed(ctx.set_aux(i as i32, vector)?))
+        }
+    }
+}
+
+/// The first two arguments of a function.
+fn two_arguments<'a>(ctx: &'a Context<'_>) -> Result<(Argument<'a>, Argument<'a>)> {
+    Ok((
+        argument(ctx, 0).context("Error reading 1st vector")?,
+        argument(ctx, 1).context("Error reading 2nd vector")?,
+    ))
+}
