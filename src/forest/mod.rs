@@ -17,6 +17,7 @@
 //! * [`format`]: the only place that knows the bytes.
 //! * [`file`]: a forest over bytes: opening, verifying, asking what it is.
 //! * [`search`]: approximate and exact search, and the bound that makes the exact one fast.
+//! * [`scan`]: rows that are in no index.
 //! * [`topk`]: the k best so far.
 //!
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
@@ -27,13 +28,15 @@ mod format;
 mod partition;
 mod random;
 mod rotate;
+mod scan;
 mod search;
 mod space;
 mod topk;
 
 pub use build::{BuildOptions, Image, MAX_TREES, build};
 pub use file::{Bytes, Forest, Info};
-pub use search::{Budget, Scratch, exact_scan};
+pub use scan::RowScan;
+pub use search::{Budget, Scratch};
 pub use topk::{Hit, TopK};
 
 /// Rows to index: `ids[i]` is the rowid of the vector `rows[i * dim..][..dim]`.

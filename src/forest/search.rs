@@ -70,19 +70,6 @@ struct Query<'a> {
     error: f32,
 }
 
-/// Pushes rows that are in no index: `(rowid, vector)` pairs, scored as the searches score.
-pub fn exact_scan<'a>(
-    metric: Metric,
-    query: &[f32],
-    rows: impl IntoIterator<Item = (i64, &'a [f32])>,
-    best: &mut TopK,
-) {
-    for (rowid, row) in rows {
-        let distance = exact::distance(metric, query, row);
-        best.push(Hit { rowid, distance });
-    }
-}
-
 impl<B: AsRef<[u8]>> Forest<B> {
     /// The `k` nearest rows among those in the leaves that the budget allows, without those `hidden`. Fewer than `k`
     /// only if the leaves hold fewer.

@@ -14,7 +14,7 @@ use rustc_hash::FxHashSet;
 use super::catalog::{self, Settings};
 use super::files::{self, Open};
 use super::names::IndexName;
-use crate::forest::{Budget, Hit, Scratch, TopK, exact_scan};
+use crate::forest::{Budget, Hit, RowScan, Scratch, TopK};
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
 use crate::vector::Metric;
@@ -255,13 +255,11 @@ impl Reader {
         }
         let mut best = TopK::new(k);
         hits.into_iter().for_each(|hit| best.push(hit));
+        let scan = RowScan::new(self.metric, query);
         let rows = self.pending.rows.chunks_exact(query.len());
-        exact_scan(
-            self.metric,
-            query,
-            self.pending.ids.iter().copied().zip(rows),
-            &mut best,
-        );
+        for (&rowid, row) in self.pending.ids.iter().zip(rows) {
+            scan.push(rowid, row, &mut best);
+        }
         best.into_sorted()
     }
 
@@ -324,6 +322,7 @@ pub(crate) fn scan_table(
     query: &[f32],
     k: usize,
 ) -> Result<Vec<Hit>> {
+    let scan = RowScan::new(metric, query);
     let mut best = TopK::new(k);
     let mut first = true;
     source.read(conn, &source.all_rows(), 0, |rowid, row| {
@@ -332,7 +331,7 @@ pub(crate) fn scan_table(
             check_dim(query, row.len(), &source.column)?;
             first = false;
         }
-        exact_scan(metric, query, [(rowid, row)], &mut best);
+        scan.push(rowid, row, &mut best);
         Ok(())
     })?;
     Ok(best.into_sorted())
