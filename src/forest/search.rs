@@ -23,13 +23,15 @@ use super::file::Forest;
 use super::format::Kind;
 use super::space::{Role, Space};
 use super::topk::{Hit, TopK};
+use crate::kernel::bound::{self, Bound, Chunk};
 use crate::kernel::codes::{self, LANES};
-use crate::kernel::level;
+use crate::kernel::{kernels, level};
 use crate::vector::{Metric, exact};
 
 /// Rows handled at a time: the buffers stay in the first cache.
 const CHUNK: usize = 256;
-const SLACK: f32 = 1.0 / (1 << 20) as f32;
+/// Rows scored at once.
+const EIGHT: usize = 8;
 
 /// How much an approximate search looks at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +57,8 @@ pub struct Scratch {
     list: Vec<u32>,
     done: Vec<bool>,
     dots: Vec<i32>,
-    excess: Vec<f32>,
+    gathered: [Vec<f32>; 3],
+    kept: Vec<u32>,
     near: Vec<(f32, u32)>,
 }
 
@@ -142,6 +145,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
             forest: self,
             hidden,
             best: TopK::new(k),
+            queue: [0; EIGHT],
+            waiting: 0,
             query: Query {
                 vector: query,
                 own: exact::dot(query, query),
@@ -163,6 +168,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
             }
             _ => scan.plain(),
         }
+        scan.flush();
         scan.best.into_sorted()
     }
 }
@@ -171,6 +177,9 @@ struct Scan<'a, B: AsRef<[u8]>> {
     forest: &'a Forest<B>,
     hidden: &'a FxHashSet<i64>,
     best: TopK,
+    /// Positions of rows to be scored, and how many of them.
+    queue: [u32; EIGHT],
+    waiting: usize,
     query: Query<'a>,
 }
 
@@ -252,7 +261,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         );
     }
 
-    /// Looks at the rows of one leaf; returns how many it has not looked at before.
+    /// Looks at the rows of one leaf; returns how many there were.
     fn leaf(&mut self, leaf: usize, several: bool, s: &mut Scratch) -> usize {
         let f = self.forest;
         let n = f.len();
@@ -292,9 +301,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             list[first..end].iter().copied().for_each(&mut take);
         }
         for part in list.chunks(CHUNK) {
-            s.dots.resize(CHUNK, 0);
-            codes::gather_dots(level(), f.section(Kind::Codes), part, &s.query, &mut s.dots);
-            self.chunk(|i| part[i], part.len(), s);
+            self.some(part, s);
         }
         let looked = list.len();
         s.list = list;
@@ -310,7 +317,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let first = (f.len() / 100).max(2 * self.best.k().min(f.len()));
         s.done.clear();
         s.done.resize(leaves, false);
-        let wanted = (first / f.layout.header.leaf.max(1) + 4).min(s.order.len());
+        let wanted = (2 * first / f.layout.header.leaf.max(1) + 4).min(s.order.len());
         let mut order = std::mem::take(&mut s.order);
         if wanted < order.len() {
             order.select_nth_unstable(wanted);
@@ -325,6 +332,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             s.done[leaf] = true;
             looked += self.leaf(leaf, false, s);
         }
+        self.flush();
         s.order = order;
         let mut from = 0;
         for (j, &[start, count]) in rows[..leaves].iter().enumerate() {
@@ -337,10 +345,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         self.range(from, f.len(), s);
     }
 
+    /// Consecutive rows.
     fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
         let f = self.forest;
         let stride = f.space.stride();
         let codes: &[u8] = f.section(Kind::Codes);
+        let (scale, norm, error) = f.factors();
         let mut at = from;
         while at < to {
             let n = CHUNK.min(to - at);
@@ -351,109 +361,152 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                 &s.query,
                 &mut s.dots[..n],
             );
-            self.chunk(|i| (at + i) as u32, n, s);
+            let chunk = Chunk {
+                dots: &s.dots[..n],
+                scale: &scale[at..at + n],
+                norm: &norm[at..at + n],
+                error: &error[at..at + n],
+            };
+            self.chunk(&chunk, |i| (at + i) as u32, &mut s.near, &mut s.kept);
             at += n;
         }
     }
 
-    /// Scores those of `n` rows, whose dot products are in `s.dots`, that the bound does not leave out.
-    fn chunk(&mut self, position: impl Fn(usize) -> u32, n: usize, s: &mut Scratch) {
-        let missing = self.best.k().saturating_sub(self.best.len());
-        if missing > 0 {
-            self.first(&position, n, missing, s);
+    /// Rows anywhere, at most a chunk of them.
+    fn some(&mut self, positions: &[u32], s: &mut Scratch) {
+        let f = self.forest;
+        let n = positions.len();
+        s.dots.resize(CHUNK, 0);
+        codes::gather_dots(
+            level(),
+            f.section(Kind::Codes),
+            positions,
+            &s.query,
+            &mut s.dots,
+        );
+        let (scale, norm, error) = f.factors();
+        for (to, from) in s.gathered.iter_mut().zip([scale, norm, error]) {
+            to.clear();
+            to.extend(positions.iter().map(|&p| from[p as usize]));
+        }
+        let chunk = Chunk {
+            dots: &s.dots[..n],
+            scale: &s.gathered[0],
+            norm: &s.gathered[1],
+            error: &s.gathered[2],
+        };
+        self.chunk(&chunk, |i| positions[i], &mut s.near, &mut s.kept);
+    }
+
+    /// Scores those rows of a chunk that the bound does not leave out.
+    fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        position: impl Fn(usize) -> u32,
+        near: &mut Vec<(f32, u32)>,
+        kept: &mut Vec<u32>,
+    ) {
+        let missing = self.best.k().saturating_sub(self.best.len() + self.waiting);
+        if missing == 0 {
+            if self.best.len() < self.best.k() {
+                self.flush();
+            }
+            kept.clear();
+            bound::within(level(), &self.bound(), chunk, kept);
+            for &i in kept.iter() {
+                self.wait(position(i as usize));
+            }
             return;
         }
-        let reach = self.reach();
-        let (scale, norm, error) = self.forest.factors();
-        s.excess.clear();
-        s.excess
-            .extend(s.dots[..n].iter().enumerate().map(|(i, &dot)| {
-                let p = position(i) as usize;
-                self.excess(dot, scale[p], norm[p], error[p], reach)
-            }));
-        for i in 0..n {
-            if s.excess[i] > 0.0 {
+        // There are fewer than k hits: score the rows with the nearest codes first, so that the bound bites from the
+        // first chunk on.
+        let twice_scale = 2.0 * self.query.scale;
+        near.clear();
+        near.extend((0..chunk.dots.len()).map(|i| {
+            let product = twice_scale * (chunk.scale[i] * chunk.dots[i] as f32);
+            (chunk.norm[i] - product, i as u32)
+        }));
+        if missing < near.len() {
+            near.select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
+        }
+        for &(_, i) in near.iter().take(missing) {
+            self.wait(position(i as usize));
+        }
+        if missing < near.len() {
+            self.flush();
+        }
+        let bound = self.bound();
+        for &(_, i) in near.iter().skip(missing) {
+            let i = i as usize;
+            if bound.excess(chunk.dots[i], chunk.scale[i], chunk.norm[i], chunk.error[i]) > 0.0 {
                 continue;
             }
-            self.score(position(i));
+            self.wait(position(i));
         }
     }
 
-    /// As `chunk` while there are fewer than k hits: scores the rows with the nearest codes first, so that the bound
-    /// bites from the first chunk on.
-    fn first(
-        &mut self,
-        position: &impl Fn(usize) -> u32,
-        n: usize,
-        missing: usize,
-        s: &mut Scratch,
-    ) {
-        let (scale, norm, error) = self.forest.factors();
-        s.near.clear();
-        s.near
-            .extend(s.dots[..n].iter().enumerate().map(|(i, &dot)| {
-                let p = position(i) as usize;
-                (
-                    norm[p] - 2.0 * self.query.scale * (scale[p] * dot as f32),
-                    i as u32,
-                )
-            }));
-        if missing < n {
-            s.near
-                .select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
-        }
-        for (rank, &(_, i)) in s.near.iter().enumerate() {
-            let p = position(i as usize);
-            let at = p as usize;
-            if rank >= missing {
-                let dot = s.dots[i as usize];
-                if self.excess(dot, scale[at], norm[at], error[at], self.reach()) > 0.0 {
-                    continue;
-                }
-            }
-            self.score(p);
-        }
-    }
-
-    /// R + F.
-    fn reach(&self) -> f32 {
+    fn bound(&self) -> Bound {
         let limit = self.best.limit();
-        if limit == f64::INFINITY {
-            return f32::INFINITY;
+        let reach = if limit == f64::INFINITY {
+            f32::INFINITY
+        } else {
+            self.forest.space.reach(limit, self.query.norm) + self.query.error
+        };
+        Bound {
+            square: self.query.square,
+            twice_scale: 2.0 * self.query.scale,
+            reach,
         }
-        self.forest.space.reach(limit, self.query.norm) + self.query.error
     }
 
-    /// How far the bound is beyond reach: above zero, the row can be left out.
-    #[inline(always)]
-    fn excess(&self, dot: i32, scale: f32, norm: f32, error: f32, reach: f32) -> f32 {
-        let squares = self.query.square + norm;
-        let product = 2.0 * self.query.scale * (scale * dot as f32);
-        let within = reach + error;
-        (squares - product - SLACK * squares) - (within * within * (1.0 + SLACK) + 1e-30)
-    }
-
-    fn score(&mut self, position: u32) {
-        let f = self.forest;
-        let rowid = f.ids()[position as usize];
-        if !self.hidden.is_empty() && self.hidden.contains(&rowid) {
+    /// Takes a row to be scored; eight are scored at once.
+    fn wait(&mut self, position: u32) {
+        if !self.hidden.is_empty() && self.hidden.contains(&self.forest.ids()[position as usize]) {
             return;
         }
-        let x = f.vector_at(position as usize);
-        let q = self.query.vector;
-        let distance = match f.metric() {
+        self.queue[self.waiting] = position;
+        self.waiting += 1;
+        if self.waiting == self.queue.len() {
+            self.flush();
+        }
+    }
+
+    /// Scores the rows that wait.
+    fn flush(&mut self) {
+        let f = self.forest;
+        let n = std::mem::take(&mut self.waiting);
+        let mut rows = [self.query.vector; EIGHT];
+        for (row, &p) in rows.iter_mut().zip(&self.queue[..n]) {
+            *row = f.vector_at(p as usize);
+        }
+        let (rows, mut scores, mut norms) = (&rows[..n], [0.0; EIGHT], [0.0; EIGHT]);
+        let (scores, q, kernels) = (&mut scores[..n], self.query.vector, &kernels().rerank);
+        match f.metric() {
             Metric::Cosine => {
-                exact::cosine_from(exact::dot(q, x), self.query.own, exact::dot(x, x))
+                (kernels.dot_and_norm)(q, rows, scores, &mut norms[..n]);
+                for (score, &norm) in scores.iter_mut().zip(&norms) {
+                    *score = exact::cosine_from(*score, self.query.own, norm);
+                }
             }
-            metric => exact::distance(metric, q, x),
-        };
-        self.best.push(Hit { rowid, distance });
+            Metric::L2 => {
+                (kernels.squared_l2)(q, rows, scores);
+                scores.iter_mut().for_each(|s| *s = s.sqrt());
+            }
+            _ => {
+                (kernels.dot)(q, rows, scores);
+                scores.iter_mut().for_each(|s| *s = -*s);
+            }
+        }
+        for (&distance, &p) in scores.iter().zip(&self.queue) {
+            let rowid = f.ids()[p as usize];
+            self.best.push(Hit { rowid, distance });
+        }
     }
 
     /// Every row by its exact distance: for queries the codes say nothing about.
     fn plain(&mut self) {
         for p in 0..self.forest.len() {
-            self.score(p as u32);
+            self.wait(p as u32);
         }
     }
 }

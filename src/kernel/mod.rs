@@ -23,6 +23,7 @@ pub use table::{DotAndNorm, Kernels, Pairwise, Parts, Rerank, Scorer, kernels};
 
 pub mod window;
 
+pub mod bound;
 pub mod codes;
 
 use std::sync::OnceLock;
