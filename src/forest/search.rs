@@ -25,7 +25,7 @@ use super::space::{Role, Space};
 use super::topk::{Hit, TopK};
 use crate::kernel::bound::{self, Bound, Chunk};
 use crate::kernel::codes::{self, LANES};
-use crate::kernel::{kernels, level};
+use crate::kernel::{kernels, level, select};
 use crate::vector::{Metric, exact};
 
 /// Rows handled at a time: the buffers stay in the first cache.
@@ -183,6 +183,22 @@ struct Scan<'a, B: AsRef<[u8]>> {
     query: Query<'a>,
 }
 
+/// The `least` leaves with the smallest scores (or somewhat more, or all), nearest first, the first of equals first.
+/// The low half of an entry is the leaf.
+fn nearest(scores: &[f32], least: usize, mut order: Vec<u64>) -> Vec<u64> {
+    let limit = select::limit_for(level(), scores, least, least + least / 2 + 8);
+    let mut places = Vec::new();
+    select::places(level(), scores, limit, 0, &mut places);
+    order.clear();
+    order.extend(
+        places
+            .iter()
+            .map(|&j| u64::from(ordered(scores[j as usize])) << 32 | u64::from(j)),
+    );
+    order.sort_unstable();
+    order
+}
+
 /// A score as an integer that orders the same way; NaN last.
 fn ordered(score: f32) -> u32 {
     if score.is_nan() {
@@ -197,14 +213,14 @@ fn ordered(score: f32) -> u32 {
 }
 
 impl<B: AsRef<[u8]>> Scan<'_, B> {
-    /// Whole leaves, nearest first, until `search_k` rows have been looked at.
+    /// Whole leaves, nearest first, until `search_k` rows have been looked at; rows that several trees offer count
+    /// once, but no more than twice as many are offered.
     fn leaves(&mut self, search_k: usize, s: &mut Scratch) {
         let f = self.forest;
         // A tree more than leaves are wanted can't add a better leaf than those found, only time to rank its own.
         let wanted = search_k.div_ceil(f.layout.header.leaf.max(1)).max(4);
         let trees = f.trees().min(wanted);
         let leaves = f.tree(trees - 1).1;
-        self.rank(leaves, s);
         let several = trees > 1;
         if several {
             s.seen.resize(f.len(), 0);
@@ -214,55 +230,50 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                 s.epoch = 1;
             }
         }
-        let mut looked = 0;
-        let mut sorted = 0;
-        let order = std::mem::take(&mut s.order);
-        let mut order = order;
-        let mut i = 0;
-        while looked < search_k && i < order.len() {
-            if i == sorted {
-                // Sort as many as will be needed, probably, and more if they are.
-                let more = (wanted * if several { 2 } else { 1 } + 8).min(order.len() - sorted);
-                if more < order.len() - sorted {
-                    order[sorted..].select_nth_unstable(more);
+        self.rank(leaves, s);
+        let (mut looked, mut offered) = (0, 0);
+        let enough = |looked: usize, offered: usize| {
+            looked >= search_k || offered >= search_k.saturating_mul(2)
+        };
+        let mut least = wanted * if several { 4 } else { 2 } + 8;
+        let mut done = 0;
+        loop {
+            // The nearest leaves, in order; more of them if they turn out to be too few.
+            let order = nearest(&s.scores, least, std::mem::take(&mut s.order));
+            for key in &order[done.min(order.len())..] {
+                let (new, all) = self.leaf((key & 0xffff_ffff) as usize, several, s);
+                looked += new;
+                offered += all;
+                if enough(looked, offered) {
+                    break;
                 }
-                order[sorted..sorted + more].sort_unstable();
-                sorted += more;
             }
-            let leaf = (order[i] & 0xffff_ffff) as usize;
-            i += 1;
-            looked += self.leaf(leaf, several, s);
+            let all = order.len() >= leaves || order.len() == done;
+            done = order.len();
+            s.order = order;
+            if all || enough(looked, offered) {
+                return;
+            }
+            least = done * 4;
         }
-        s.order = order;
     }
 
-    /// Scores of leaves `0..leaves` into `s.order`, those that hold rows.
+    /// Scores of leaves `0..leaves`.
     fn rank(&self, leaves: usize, s: &mut Scratch) {
-        let f = self.forest;
         debug_assert_eq!(leaves % LANES, 0);
         s.scores.resize(leaves, 0.0);
         let factor = 2.0 * self.query.scale;
         codes::leaf_scores(
             level(),
-            &f.blocks(0, leaves),
+            &self.forest.blocks(0, leaves),
             &s.code,
             factor,
             &mut s.scores,
         );
-        let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
-        s.order.clear();
-        s.order.extend(
-            s.scores
-                .iter()
-                .zip(rows)
-                .enumerate()
-                .filter(|(_, (_, rows))| rows[1] > 0)
-                .map(|(j, (&score, _))| u64::from(ordered(score)) << 32 | j as u64),
-        );
     }
 
-    /// Looks at the rows of one leaf; returns how many there were.
-    fn leaf(&mut self, leaf: usize, several: bool, s: &mut Scratch) -> usize {
+    /// Looks at the rows of one leaf; returns how many were new, and how many there were.
+    fn leaf(&mut self, leaf: usize, several: bool, s: &mut Scratch) -> (usize, usize) {
         let f = self.forest;
         let n = f.len();
         let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
@@ -272,11 +283,11 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             (first as usize).saturating_add(count as usize).min(n),
         );
         if first >= end {
-            return 0;
+            return (0, 0);
         }
         if !several {
             self.range(first, end, s);
-            return end - first;
+            return (end - first, end - first);
         }
         let tree = f
             .section::<u32>(Kind::Trees)
@@ -305,7 +316,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         }
         let looked = list.len();
         s.list = list;
-        looked
+        (looked, end - first)
     }
 
     /// All rows: those of the nearest leaves first, so that the k-th best is near its final value for the rest.
@@ -317,20 +328,16 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let first = (f.len() / 100).max(2 * self.best.k().min(f.len()));
         s.done.clear();
         s.done.resize(leaves, false);
-        let wanted = (2 * first / f.layout.header.leaf.max(1) + 4).min(s.order.len());
-        let mut order = std::mem::take(&mut s.order);
-        if wanted < order.len() {
-            order.select_nth_unstable(wanted);
-        }
-        order[..wanted].sort_unstable();
+        let wanted = 2 * first / f.layout.header.leaf.max(1) + 4;
+        let order = nearest(&s.scores, wanted, std::mem::take(&mut s.order));
         let mut looked = 0;
-        for key in &order[..wanted] {
+        for key in &order {
             if looked >= first {
                 break;
             }
             let leaf = (key & 0xffff_ffff) as usize;
             s.done[leaf] = true;
-            looked += self.leaf(leaf, false, s);
+            looked += self.leaf(leaf, false, s).0;
         }
         self.flush();
         s.order = order;
@@ -339,7 +346,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             if s.done[j] {
                 let start = (start as usize).min(f.len());
                 self.range(from, start, s);
-                from = start.saturating_add(count as usize);
+                from = from.max(start.saturating_add(count as usize));
             }
         }
         self.range(from, f.len(), s);

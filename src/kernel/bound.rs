@@ -59,7 +59,43 @@ pub fn within(level: Level, bound: &Bound, chunk: &Chunk, out: &mut Vec<u32>) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn within_avx512(bound: &Bound, chunk: &Chunk, out: &mut Vec<u32>) {
-    any(bound, chunk, out);
+    use std::arch::x86_64::*;
+    let n = chunk.dots.len();
+    let (scale, norm, error) = (&chunk.scale[..n], &chunk.norm[..n], &chunk.error[..n]);
+    let square = _mm512_set1_ps(bound.square);
+    let twice_scale = _mm512_set1_ps(bound.twice_scale);
+    let reach = _mm512_set1_ps(bound.reach);
+    let (slack, more) = (_mm512_set1_ps(SLACK), _mm512_set1_ps(1.0 + SLACK));
+    let (tiny, zero) = (_mm512_set1_ps(1e-30), _mm512_setzero_ps());
+    let mut i = 0;
+    while i < n {
+        let lanes = (n - i).min(16);
+        let mask = ((1u32 << lanes) - 1) as u16;
+        // SAFETY: only the lanes of the mask are read, and they lie within the slices.
+        let (dot, s, x, e) = unsafe {
+            (
+                _mm512_maskz_loadu_epi32(mask, chunk.dots.as_ptr().add(i)),
+                _mm512_maskz_loadu_ps(mask, scale.as_ptr().add(i)),
+                _mm512_maskz_loadu_ps(mask, norm.as_ptr().add(i)),
+                _mm512_maskz_loadu_ps(mask, error.as_ptr().add(i)),
+            )
+        };
+        let squares = _mm512_add_ps(square, x);
+        let product = _mm512_mul_ps(twice_scale, _mm512_mul_ps(s, _mm512_cvtepi32_ps(dot)));
+        let reached = _mm512_add_ps(reach, e);
+        let left = _mm512_sub_ps(
+            _mm512_sub_ps(squares, product),
+            _mm512_mul_ps(slack, squares),
+        );
+        let right = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(reached, reached), more), tiny);
+        let out_of_reach = _mm512_cmp_ps_mask(_mm512_sub_ps(left, right), zero, _CMP_GT_OQ);
+        let mut keep = mask & !out_of_reach;
+        while keep != 0 {
+            out.push(i as u32 + keep.trailing_zeros());
+            keep &= keep - 1;
+        }
+        i += 16;
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
