@@ -173,15 +173,15 @@ impl Options {
     /// Text that is not a JSON object, an unknown or repeated name, a value of the wrong type or out of range, and
     /// combinations that train nothing.
     pub fn from_json(text: &str) -> Result<Options> {
-        Options::from_pairs(strict_json::object(text)?)
+        Options::from_pairs(strict_json::object(text)?, &[])
     }
 
     /// As [`Options::from_json`], from names and values that were parsed before: the surface takes its own options out
-    /// first.
+    /// first. `more` are the names of those, to be listed beside [`NAMES`].
     ///
     /// # Errors
     /// As [`Options::from_json`].
-    pub fn from_pairs(pairs: Vec<(String, Value)>) -> Result<Options> {
+    pub fn from_pairs(pairs: Vec<(String, Value)>, more: &[&str]) -> Result<Options> {
         let mut o = Options::default();
         let mut threads_from: Option<String> = None;
         for (name, value) in pairs {
@@ -223,7 +223,7 @@ impl Options {
                     o.tokenizer.splitter = given.choice(&Splitter::ALL.map(|s| (s.name(), s)))?;
                 }
                 "lowercase" => o.tokenizer.lowercase = given.flag()?,
-                _ => return Err(unknown(&name, &[])),
+                _ => return Err(unknown(&name, more)),
             }
         }
         o.check()?;
@@ -288,7 +288,7 @@ pub fn unknown(name: &str, more: &[&str]) -> anyhow::Error {
         Some((distance, n)) if distance <= 3 && distance < n.len() => {
             format!("; did you mean '{n}'?")
         }
-        _ => String::new(),
+        _ => ".".to_string(),
     };
     anyhow!(
         "unknown option '{name}'{hint} Valid options: {}",

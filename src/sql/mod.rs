@@ -14,6 +14,7 @@ mod session;
 mod source;
 mod text_lines;
 mod time;
+mod train;
 mod values;
 mod vector;
 mod version;
@@ -50,6 +51,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
     vector::register(conn, &session)?;
+    train::register(conn, &session)?;
     Ok(())
 }
 

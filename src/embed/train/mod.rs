@@ -79,7 +79,7 @@ pub fn train(
             .map(keep_threshold)
             .collect(),
         noise: Noise::new(counts, options.ns_exponent)?,
-        tree: Huffman::new(counts),
+        tree: Huffman::new(if options.hs { counts } else { &[] }),
         input: Shared::new(&mut input),
         output: output.as_mut().map(Shared::new),
         nodes: nodes.as_mut().map(Shared::new),

@@ -6,21 +6,27 @@ use crate::embed::random::Random;
 
 const SIZES: [usize; 8] = [1, 2, 15, 16, 17, 100, 300, 1024];
 
+/// The steps of every level this machine has; a missing one is reported, and is a failure when
+/// `SQLITE_ANNOY_REQUIRE_ISA` names it or a higher one.
 fn levels() -> Vec<Steps> {
-    Level::ALL
-        .into_iter()
-        .filter(|l| {
-            if !l.is_available() {
-                eprintln!("skipped: this processor has no {}", l.name());
-            }
-            l.is_available()
-        })
-        .map(|l| {
-            let steps = Steps::at(l);
-            assert_eq!(steps.level(), l);
-            steps
-        })
-        .collect()
+    let required = std::env::var("SQLITE_ANNOY_REQUIRE_ISA").ok();
+    let required = required.and_then(|name| Level::ALL.into_iter().find(|l| l.name() == name));
+    let mut all = Vec::new();
+    for level in Level::ALL {
+        if level.is_available() {
+            let steps = Steps::at(level);
+            assert_eq!(steps.level(), level);
+            all.push(steps);
+        } else {
+            assert!(
+                Some(level) > required,
+                "level {} is required, and this processor lacks it",
+                level.name()
+            );
+            eprintln!("skipped level {}: this processor lacks it", level.name());
+        }
+    }
+    all
 }
 
 /// n rows of `dim` numbers in -bound..bound, padded with zeros to `stride`.

@@ -1,0 +1,78 @@
+//! The corpus: a column of text in a table or view, one document a row.
+
+use anyhow::{Result, bail};
+use rusqlite::Connection;
+use rusqlite::types::{Type, ValueRef};
+
+use crate::embed::corpus::CorpusBuilder;
+use crate::sql::quote;
+use crate::sql::source::find_table;
+
+/// Adds every row of `column` in `table` to the corpus, in rowid order where there are rowids. NULL is no document.
+///
+/// # Errors
+/// No such table or column, a value that is no text (the row is named), or what SQLite says.
+pub(super) fn read(
+    conn: &Connection,
+    table: &str,
+    column: &str,
+    corpus: &mut CorpusBuilder,
+) -> Result<()> {
+    let Some((schema, table)) = find_table(conn, table)? else {
+        bail!("no such table: {table}");
+    };
+    let column = find_column(conn, &schema, &table, column)?;
+    let (from, text) = (
+        format!("{}.{}", quote(&schema), quote(&table)),
+        quote(&column),
+    );
+    // Views and WITHOUT ROWID tables have no rowid; some views give NULL.
+    let mut statement = conn
+        .prepare(&format!("SELECT {text}, rowid FROM {from} ORDER BY rowid"))
+        .or_else(|_| conn.prepare(&format!("SELECT {text}, NULL FROM {from}")))?;
+    let mut rows = statement.query([])?;
+    let mut n = 0u64;
+    while let Some(row) = rows.next()? {
+        n += 1;
+        let place = || match row.get_ref(1) {
+            Ok(ValueRef::Integer(rowid)) => format!("{table}.{column} of row {rowid}"),
+            _ => format!("{table}.{column} of row number {n}"),
+        };
+        match row.get_ref(0)? {
+            ValueRef::Null => {}
+            ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => corpus.add_document(text)?,
+                Err(e) => bail!(
+                    "the text in {} is not UTF-8 at byte {}: correct it, or leave the row out by a view",
+                    place(),
+                    e.valid_up_to() + 1
+                ),
+            },
+            other => bail!(
+                "the value in {} is {}: expected text or NULL; cast it, or leave the row out by a view",
+                place(),
+                match other.data_type() {
+                    Type::Blob => "a BLOB",
+                    Type::Integer => "an integer",
+                    _ => "a real number",
+                }
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// The column as it is spelled. Asked of the schema, because a quoted name that is no column would be taken for a text.
+fn find_column(conn: &Connection, schema: &str, table: &str, name: &str) -> Result<String> {
+    let all: Vec<String> = conn
+        .prepare_cached("SELECT name FROM pragma_table_xinfo(?1, ?2)")?
+        .query_map([table, schema], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    match all.iter().find(|c| c.eq_ignore_ascii_case(name)) {
+        Some(column) => Ok(column.clone()),
+        None => bail!(
+            "no such column: {name} in {table}; its columns are {}",
+            all.join(", ")
+        ),
+    }
+}
