@@ -24,13 +24,6 @@ use super::{EMPTY, MAX_DIM};
 /// # Errors
 /// What is wrong, and at which line and column.
 pub fn parse(element: Element, text: &[u8]) -> Result<Vector<'static>> {
-    if text.is_empty() {
-        bail!(EMPTY);
-    }
-    let start = text.iter().find(|b| !b.is_ascii_whitespace());
-    if start != Some(&b'[') {
-        bail!("JSON array parsing error: Input does not start with '['");
-    }
     Ok(match element {
         Element::F32 => Vector::F32(Cow::Owned(array(text, to_f32)?)),
         Element::F16 => Vector::F16(Cow::Owned(array(text, to_f16)?)),
@@ -52,6 +45,12 @@ fn array<N: for<'de> Deserialize<'de>, T>(
     text: &[u8],
     convert: fn(N) -> Result<T, &'static str>,
 ) -> Result<Vec<T>> {
+    if text.is_empty() {
+        bail!(EMPTY);
+    }
+    if text.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'[') {
+        bail!("JSON array parsing error: Input does not start with '['");
+    }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let components = reader
         .deserialize_seq(Numbers {

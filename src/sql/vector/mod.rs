@@ -31,6 +31,7 @@ use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags, SubType};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
+use super::values::type_name;
 use super::{PURE, Session, function_error};
 use crate::vector::{Element, Vector, json};
 
@@ -74,17 +75,6 @@ fn subtype_of(element: Element) -> u32 {
 fn output(vector: &Vector<'_>) -> Output {
     let blob = ToSqlOutput::Owned(Value::Blob(vector.bytes().to_vec()));
     (blob, Some(subtype_of(vector.element())))
-}
-
-/// The type of a value, as sqlite-vec's errors name it.
-fn type_name(value: ValueRef<'_>) -> &'static str {
-    match value {
-        ValueRef::Null => "NULL",
-        ValueRef::Integer(_) => "INTEGER",
-        ValueRef::Real(_) => "FLOAT",
-        ValueRef::Text(_) => "TEXT",
-        ValueRef::Blob(_) => "BLOB",
-    }
 }
 
 /// A value with its subtype as a vector. Components may be NaN or infinite when it is a BLOB.
