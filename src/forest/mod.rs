@@ -15,7 +15,7 @@
 //! * [`partition`]: one tree.
 //! * [`build`]: all trees, and the bytes.
 //! * [`format`]: the only place that knows the bytes.
-//! * [`file`]: a forest over bytes: opening, verifying, asking what it is.
+//! * [`mod@file`]: a forest over bytes: opening, verifying, asking what it is.
 //! * [`search`]: approximate and exact search, and the bound that makes the exact one fast.
 //! * [`scan`]: rows that are in no index.
 //! * [`topk`]: the k best so far.

@@ -8,6 +8,7 @@
 mod index;
 mod info;
 mod knn;
+mod measure;
 mod memory;
 mod plot;
 mod session;
@@ -50,6 +51,8 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     knn::register(conn, &session)?;
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
+    vtab::function::register::<measure::Sweep>(conn, &session)?;
+    vtab::function::register::<measure::Recall>(conn, &session)?;
     vector::register(conn, &session)?;
     train::register(conn, &session)?;
     Ok(())

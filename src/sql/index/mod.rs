@@ -25,6 +25,7 @@ mod options;
 pub(crate) mod reader;
 mod table;
 
+pub(crate) use build::Rows;
 pub(crate) use catalog::{Built, built};
 pub(crate) use names::{IndexName, TRIGGERS};
 pub(crate) use options::METRICS;

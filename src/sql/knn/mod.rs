@@ -22,7 +22,7 @@ use super::vtab::{self, Args, Constraint, Cursor, Op, Origin, Output, Plan, Tabl
 use stream::Stream;
 use targets::Targets;
 
-pub(crate) use request::QueryArgs;
+pub(crate) use request::{QueryArgs, budget};
 
 pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
     vtab::register::<Knn<EXACT>>(conn, c"knn_exact", session)?;

@@ -166,7 +166,7 @@ fn exact_metric(value: ValueRef<'_>) -> Result<Metric> {
 }
 
 /// The options of `knn_annoy`: a number is `search_k`.
-fn budget(value: ValueRef<'_>) -> Result<Budget> {
+pub(crate) fn budget(value: ValueRef<'_>) -> Result<Budget> {
     #[derive(Deserialize)]
     #[serde(
         deny_unknown_fields,

@@ -9,6 +9,7 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TRANSPARENT, WHITE};
 use rustc_hash::FxHashMap;
+use serde::Deserialize;
 
 use super::axis::Axis;
 
@@ -30,8 +31,14 @@ const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Lines with more points than this are drawn without a mark at each.
 const MAX_MARKS: usize = 60;
 
-/// A chart as it is collected, row by row.
-pub(super) struct Chart {
+/// How a chart is to look.
+#[derive(Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a JSON object such as {\"title\":\"Recall\"}"
+)]
+pub(super) struct Options {
     pub(super) title: String,
     pub(super) x_label: String,
     pub(super) y_label: String,
@@ -39,6 +46,25 @@ pub(super) struct Chart {
     pub(super) height: u32,
     pub(super) log_x: bool,
     pub(super) log_y: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            title: String::new(),
+            x_label: String::new(),
+            y_label: String::new(),
+            width: 800,
+            height: 480,
+            log_x: false,
+            log_y: false,
+        }
+    }
+}
+
+/// A chart as it is collected, row by row.
+pub(super) struct Chart {
+    pub(super) options: Options,
     lines: Vec<Line>,
     number: FxHashMap<String, usize>,
     points: usize,
@@ -49,24 +75,17 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-impl Default for Chart {
-    fn default() -> Self {
+impl Chart {
+    /// A chart without points.
+    pub(super) fn new(options: Options) -> Self {
         Chart {
-            title: String::new(),
-            x_label: String::new(),
-            y_label: String::new(),
-            width: 800,
-            height: 480,
-            log_x: false,
-            log_y: false,
+            options,
             lines: Vec::new(),
             number: FxHashMap::default(),
             points: 0,
         }
     }
-}
 
-impl Chart {
     /// How many points there are.
     pub(super) fn points(&self) -> usize {
         self.points
@@ -101,29 +120,38 @@ impl Chart {
 
     fn draw_on(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error + '_>> {
         let all = || self.lines.iter().flat_map(|line| &line.points);
-        let x_axis = Axis::around(all().map(|p| p.0), self.log_x);
-        let y_axis = Axis::around(all().map(|p| p.1), self.log_y);
+        let x_axis = Axis::around(all().map(|p| p.0), self.options.log_x);
+        let y_axis = Axis::around(all().map(|p| p.1), self.options.log_y);
         let corner = self.emptiest_corner(&x_axis, &y_axis);
         let (x_ticks, y_ticks) = (x_axis.ticks(), y_axis.ticks());
 
-        let root = SVGBackend::with_string(svg, (self.width, self.height)).into_drawing_area();
+        let root = SVGBackend::with_string(svg, (self.options.width, self.options.height))
+            .into_drawing_area();
         root.fill(&WHITE)?;
-        let plot = if self.title.is_empty() {
+        let plot = if self.options.title.is_empty() {
             root.clone()
         } else {
             let (head, plot) = root.split_vertically(44);
             let centred = Pos::new(HPos::Center, VPos::Center);
             let style = ("sans-serif", 22).into_font().color(&TEXT).pos(centred);
-            let middle = (self.width as i32 / 2, 26);
-            head.draw(&Text::new(printable(&self.title), middle, style))?;
+            let middle = (self.options.width as i32 / 2, 26);
+            head.draw(&Text::new(printable(&self.options.title), middle, style))?;
             plot
         };
         let mut builder = ChartBuilder::on(&plot);
         builder
             .margin(12)
             .margin_right(24)
-            .x_label_area_size(if self.x_label.is_empty() { 32 } else { 50 })
-            .y_label_area_size(if self.y_label.is_empty() { 56 } else { 76 });
+            .x_label_area_size(if self.options.x_label.is_empty() {
+                32
+            } else {
+                50
+            })
+            .y_label_area_size(if self.options.y_label.is_empty() {
+                56
+            } else {
+                76
+            });
         let mut chart = builder.build_cartesian_2d(x_axis, y_axis)?;
         let label = ("sans-serif", 15).into_font().color(&TEXT);
         chart
@@ -135,8 +163,8 @@ impl Chart {
             .y_labels(y_ticks)
             .label_style(label.clone())
             .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
-            .x_desc(printable(&self.x_label))
-            .y_desc(printable(&self.y_label))
+            .x_desc(printable(&self.options.x_label))
+            .y_desc(printable(&self.options.y_label))
             .draw()?;
 
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {

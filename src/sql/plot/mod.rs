@@ -17,22 +17,18 @@ use anyhow::{Result, anyhow, bail};
 use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context};
 use rusqlite::types::{Type, ValueRef};
-use serde_json::{Map, Value};
 
-use chart::Chart;
+use chart::{Chart, Options};
 
 /// More points than this make an SVG that no viewer opens.
 const MAX_POINTS: usize = 1_000_000;
 /// More lines than this can't be told apart, by far.
 const MAX_SERIES: usize = 1_000;
+/// Sizes that a chart can have.
+const PIXELS: std::ops::RangeInclusive<u32> = 100..=10_000;
 /// Numbers outside of these ends are refused: sums and logarithms of them leave the range of f64.
 const MAX_NUMBER: f64 = 1e300;
 const MIN_LOG_NUMBER: f64 = 1e-290;
-
-/// The names of the options, as they are listed to users.
-const OPTIONS: [&str; 7] = [
-    "title", "x_label", "y_label", "width", "height", "log_x", "log_y",
-];
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
     for arguments in 2..=4 {
@@ -61,14 +57,17 @@ impl Aggregate<Chart, String> for PlotLine {
     }
 
     fn finalize(&self, _: &mut Context<'_>, chart: Option<Chart>) -> rusqlite::Result<String> {
-        let mut chart = chart.unwrap_or_default();
+        let mut chart = chart.unwrap_or_else(|| Chart::new(Options::default()));
         chart.draw().map_err(super::function_error)
     }
 }
 
 /// Adds one row.
 fn add(chart: &mut Chart, x: ValueRef<'_>, y: ValueRef<'_>, series: ValueRef<'_>) -> Result<()> {
-    let (Some(x), Some(y)) = (number("x", x, chart.log_x)?, number("y", y, chart.log_y)?) else {
+    let (Some(x), Some(y)) = (
+        number("x", x, chart.options.log_x)?,
+        number("y", y, chart.options.log_y)?,
+    ) else {
         return Ok(());
     };
     let name = match series {
@@ -119,50 +118,24 @@ fn number(axis: &str, value: ValueRef<'_>, log: bool) -> Result<Option<f64>> {
 
 /// The empty chart that the options describe.
 fn read_options(options: ValueRef<'_>) -> Result<Chart> {
-    let mut chart = Chart::default();
-    let text = match options {
-        ValueRef::Null => return Ok(chart),
-        ValueRef::Text(text) => String::from_utf8_lossy(text),
-        _ => bail!("plot_line: options: expected a JSON object in a text"),
+    let options: Options = match options {
+        ValueRef::Null => Options::default(),
+        ValueRef::Text(text) => {
+            serde_json::from_slice(text).map_err(|e| anyhow!("plot_line options: {e}"))?
+        }
+        other => bail!(
+            "plot_line options must be JSON such as {{\"title\":\"Recall\"}}, got {}",
+            other.data_type()
+        ),
     };
-    let options: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|e| anyhow!("plot_line: options: expected a JSON object: {e}"))?;
-    for (name, value) in &options {
-        match name.as_str() {
-            "title" => chart.title = text_option(name, value)?,
-            "x_label" => chart.x_label = text_option(name, value)?,
-            "y_label" => chart.y_label = text_option(name, value)?,
-            "width" => chart.width = pixels(name, value)?,
-            "height" => chart.height = pixels(name, value)?,
-            "log_x" => chart.log_x = flag(name, value)?,
-            "log_y" => chart.log_y = flag(name, value)?,
-            _ => bail!(
-                "plot_line: unknown option '{name}'. Valid options: {}",
-                OPTIONS.join(", ")
-            ),
+    for (name, pixels) in [("width", options.width), ("height", options.height)] {
+        if !PIXELS.contains(&pixels) {
+            bail!(
+                "plot_line: option {name}: expected pixels from {} to {}, got {pixels}",
+                PIXELS.start(),
+                PIXELS.end()
+            );
         }
     }
-    Ok(chart)
-}
-
-fn text_option(name: &str, value: &Value) -> Result<String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        _ => bail!("plot_line: option '{name}': expected a text, got {value}"),
-    }
-}
-
-fn pixels(name: &str, value: &Value) -> Result<u32> {
-    match value.as_u64() {
-        Some(n @ 100..=10_000) => Ok(n as u32),
-        _ => bail!("plot_line: option '{name}': expected pixels from 100 to 10000, got {value}"),
-    }
-}
-
-fn flag(name: &str, value: &Value) -> Result<bool> {
-    match (value, value.as_u64()) {
-        (Value::Bool(flag), _) => Ok(*flag),
-        (_, Some(n @ 0..=1)) => Ok(n == 1),
-        _ => bail!("plot_line: option '{name}': expected 0, 1, false or true, got {value}"),
-    }
+    Ok(Chart::new(options))
 }
