@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_scan_gives_the_rows_of_a_plain_loop_bit_for_bit() {
         let seed = 20_261_122;
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         for round in 0..600 {
             let dim = rng.random_range(1..200);

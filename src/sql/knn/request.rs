@@ -12,7 +12,7 @@ use super::stream::Request;
 use super::targets::{Target, Targets, Way};
 use crate::forest::Budget;
 use crate::sql::index::Reader;
-use crate::sql::values;
+use crate::sql::vector;
 use crate::sql::vtab::Args;
 use crate::vector::Metric;
 
@@ -56,10 +56,12 @@ impl<'a> QueryArgs<'a> {
 
     /// The value that belongs to a bit of the plan, if the plan has it.
     fn given(&self, bit: i32) -> Option<ValueRef<'a>> {
-        (self.number & bit != 0).then(|| {
-            self.args
-                .get((self.number & (bit - 1)).count_ones() as usize)
-        })
+        (self.number & bit != 0).then(|| self.args.get(self.place(bit)))
+    }
+
+    /// Where it is among the values.
+    fn place(&self, bit: i32) -> usize {
+        (self.number & (bit - 1)).count_ones() as usize
     }
 
     /// Argument `i`; NULL when it is missing.
@@ -92,7 +94,8 @@ impl<'a> QueryArgs<'a> {
             None => bail!("{} needs a query vector", self.usage),
             Some(ValueRef::Null) => return Ok(None),
             Some(value) => {
-                values::vector(value).map_err(|e| anyhow!("the query is not a vector: {e}"))?
+                let subtype = self.args.subtype(self.place(1 << self.names));
+                vector::query(value, subtype, || target.column())?
             }
         };
         let bound = match self.given(bits::BOUND) {
@@ -109,7 +112,7 @@ impl<'a> QueryArgs<'a> {
         Ok(Some(Request {
             target,
             way,
-            query: query.into_owned(),
+            query,
             k,
             limit: count(bits::LIMIT).map(|limit| limit.saturating_add(offset)),
             bound,

@@ -24,6 +24,16 @@ pub(crate) enum Target {
     Table(Rc<Source>, Metric),
 }
 
+impl Target {
+    /// The column that is searched.
+    pub(crate) fn column(&self) -> String {
+        match self {
+            Target::Index(reader) => reader.borrow().source().column.clone(),
+            Target::Table(source, _) => source.column.clone(),
+        }
+    }
+}
+
 /// How an index is searched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Way {

@@ -31,7 +31,7 @@ use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags, SubType};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
-use super::values::type_name;
+use super::values::{self, type_name};
 use super::{PURE, Session, function_error};
 use crate::vector::{Element, Vector, json};
 
@@ -85,6 +85,29 @@ fn decode(value: ValueRef<'_>, subtype: u32) -> Result<Vector<'_>> {
         other => bail!(
             "Input must have type BLOB (compact format) or TEXT (JSON), found {}",
             type_name(other)
+        ),
+    }
+}
+
+/// A query vector for a column of float32 vectors; `column` names it in errors, in sqlite-vec's words.
+pub(crate) fn query(
+    value: ValueRef<'_>,
+    subtype: u32,
+    column: impl Fn() -> String,
+) -> Result<Vec<f32>> {
+    let element = element_of(subtype);
+    if matches!(value, ValueRef::Blob(_)) && element != Element::F32 {
+        bail!(
+            "Query vector for the \"{}\" column is expected to be of type float32, but a {} vector was provided.",
+            column(),
+            element.name()
+        );
+    }
+    match values::vector(value) {
+        Ok(vector) => Ok(vector.into_owned()),
+        Err(error) => bail!(
+            "Query vector for the \"{}\" column is invalid: {error}",
+            column()
         ),
     }
 }
