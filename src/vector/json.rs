@@ -1,7 +1,7 @@
 //! Vectors as JSON text: `[1, 2.5, -3e-2]`.
 //!
 //! Reading is strict (RFC 8259, one flat array of numbers, nothing before or after but white space), independent of the
-//! locale, and streams: no more than [`MAX_DIM`](super::MAX_DIM) components are ever held, and no depth is followed.
+//! locale, and streams: no more than [`MAX_DIM`] components are ever held, and no depth is followed.
 //! Decimal numbers are rounded to f64 and then to f32, as sqlite-vec does. A number beyond f32 is refused, as infinity.
 //!
 //! Writing prints what sqlite-vec's `vec_to_json` prints: floats with six decimals, halves rounded up, and no more than

@@ -19,7 +19,7 @@
 //!
 //! Speed: the vectors of a block stay in the nearest cache, its scores in registers: 2 x 6 sums at a time, one sigmoid
 //! for all 16 lanes, then both updates column by column. The algorithm stands once in `lanes`, with one thin instance
-//! for each [`Level`](crate::kernel::Level); [`reference`] is the same in plain f64, and the tests compare.
+//! for each [`Level`]; `reference` is the same in plain f64, and the tests compare.
 
 #![allow(unsafe_code)]
 
