@@ -1,60 +1,15 @@
 //! Kernels for AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ): 16 lanes of f32, 64 bytes of integers, tails by mask.
 //!
 //! A masked load touches no byte outside the mask and fills the rest with zeros, which add nothing to any sum here.
-//! As in `avx2.rs`, the safe functions are reachable through [`KERNELS`] alone.
+//! [`x86_kernels!`] makes the safe table of the `*_inner` functions.
 #![allow(unsafe_code)]
 
-use super::table::{Kernels, Pairwise};
-use super::{Level, Parts, rerank};
+use super::table::x86_kernels;
+use super::{Level, Parts};
 use half::f16;
 use std::arch::x86_64::*;
 
-pub(super) static KERNELS: Kernels = Kernels {
-    level: Level::Avx512,
-    f32: Pairwise {
-        dot: dot::<f32>,
-        squared_l2: squared_l2::<f32>,
-        l1: l1::<f32>,
-        cosine: cosine::<f32>,
-    },
-    f16: Pairwise {
-        dot: dot::<f16>,
-        squared_l2: squared_l2::<f16>,
-        l1: l1::<f16>,
-        cosine: cosine::<f16>,
-    },
-    i8: Pairwise {
-        dot: dot_i8,
-        squared_l2: squared_l2_i8,
-        l1: l1_i8,
-        cosine: cosine_i8,
-    },
-    hamming,
-    rerank: rerank::AVX2,
-};
-
-/// Defines the safe door to each inner function.
-macro_rules! doors {
-    ($($door:ident $(<$t:ident: $bound:ident>)? ($e:ty) -> $r:ty = $inner:ident;)*) => {$(
-        fn $door $(<$t: $bound>)? (a: &[$e], b: &[$e]) -> $r {
-            debug_assert_eq!(a.len(), b.len());
-            // SAFETY: only KERNELS holds this function, and `Kernels::at` checked the processor before handing it out.
-            unsafe { $inner(a, b) }
-        }
-    )*};
-}
-
-doors! {
-    dot<T: Lane>(T) -> f32 = dot_inner;
-    squared_l2<T: Lane>(T) -> f32 = squared_l2_inner;
-    l1<T: Lane>(T) -> f32 = l1_inner;
-    cosine<T: Lane>(T) -> Parts<f32> = cosine_inner;
-    dot_i8(i8) -> i64 = dot_i8_inner;
-    squared_l2_i8(i8) -> i64 = squared_l2_i8_inner;
-    l1_i8(i8) -> i64 = l1_i8_inner;
-    cosine_i8(i8) -> Parts<i64> = cosine_i8_inner;
-    hamming(u8) -> u64 = hamming_inner;
-}
+x86_kernels!(Level::Avx512);
 
 /// A component that loads as f32, up to sixteen at a time.
 trait Lane: Copy {

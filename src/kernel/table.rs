@@ -115,3 +115,56 @@ static PORTABLE: Kernels = Kernels {
     hamming: portable::hamming,
     rerank: rerank::PORTABLE,
 };
+
+/// Makes `KERNELS` of a module's `*_inner` functions, which need an instruction set: a safe door to each, reachable
+/// through the table alone, which [`Kernels::at`] hands out after asking the processor.
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86_kernels {
+    ($level:expr) => {
+        pub(super) static KERNELS: crate::kernel::Kernels = crate::kernel::Kernels {
+            level: $level,
+            f32: crate::kernel::Pairwise {
+                dot: dot::<f32>,
+                squared_l2: squared_l2::<f32>,
+                l1: l1::<f32>,
+                cosine: cosine::<f32>,
+            },
+            f16: crate::kernel::Pairwise {
+                dot: dot::<f16>,
+                squared_l2: squared_l2::<f16>,
+                l1: l1::<f16>,
+                cosine: cosine::<f16>,
+            },
+            i8: crate::kernel::Pairwise {
+                dot: dot_i8,
+                squared_l2: squared_l2_i8,
+                l1: l1_i8,
+                cosine: cosine_i8,
+            },
+            hamming,
+            rerank: crate::kernel::rerank::AVX2,
+        };
+
+        x86_kernels! { doors
+            dot<T: Lane>(T) -> f32 = dot_inner;
+            squared_l2<T: Lane>(T) -> f32 = squared_l2_inner;
+            l1<T: Lane>(T) -> f32 = l1_inner;
+            cosine<T: Lane>(T) -> Parts<f32> = cosine_inner;
+            dot_i8(i8) -> i64 = dot_i8_inner;
+            squared_l2_i8(i8) -> i64 = squared_l2_i8_inner;
+            l1_i8(i8) -> i64 = l1_i8_inner;
+            cosine_i8(i8) -> Parts<i64> = cosine_i8_inner;
+            hamming(u8) -> u64 = hamming_inner;
+        }
+    };
+    (doors $($door:ident $(<$t:ident: $bound:ident>)? ($e:ty) -> $r:ty = $inner:ident;)*) => {$(
+        fn $door $(<$t: $bound>)? (a: &[$e], b: &[$e]) -> $r {
+            debug_assert_eq!(a.len(), b.len());
+            // SAFETY: KERNELS alone holds this function, and `Kernels::at` asks the processor before handing it out.
+            unsafe { $inner(a, b) }
+        }
+    )*};
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86_kernels;
