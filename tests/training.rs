@@ -657,6 +657,50 @@ fn an_interrupt_stops_within_a_second_and_leaves_nothing() {
 }
 
 #[test]
+fn an_interrupt_at_any_moment_leaves_all_or_nothing() {
+    // Many words: most of the time goes into writing.
+    let conn = memory();
+    conn.execute_batch(
+        "CREATE TABLE docs(body TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO docs SELECT 'word' || i || ' common' FROM n;",
+    )
+    .unwrap();
+    let sql = r#"SELECT word2vec_train('m', 'docs', 'body', '{"min_count":1, "epochs":1, "vector_size":50}')"#;
+    let began = std::time::Instant::now();
+    one::<String>(&conn, sql);
+    let whole = began.elapsed();
+    conn.execute_batch("DROP TABLE m; DROP TABLE m_model")
+        .unwrap();
+    let before = everything(&conn);
+    let mut interrupted = 0;
+    for i in 1..=20 {
+        let handle = conn.get_interrupt_handle();
+        let interrupter = std::thread::spawn(move || {
+            std::thread::sleep(whole * i / 20);
+            handle.interrupt();
+        });
+        let outcome = conn.query_row(sql, [], |_| Ok(()));
+        interrupter.join().unwrap();
+        assert!(conn.is_autocommit());
+        match outcome {
+            Ok(()) => conn
+                .execute_batch("DROP TABLE m; DROP TABLE m_model")
+                .unwrap(),
+            Err(e) => {
+                assert_eq!(
+                    e.sqlite_error_code(),
+                    Some(rusqlite::ErrorCode::OperationInterrupted)
+                );
+                interrupted += 1;
+            }
+        }
+        assert_eq!(everything(&conn), before);
+    }
+    assert!(interrupted > 0, "no interrupt came in time");
+}
+
+#[test]
 fn a_rollback_takes_the_model_back_and_an_outer_transaction_goes_on() {
     let conn = memory();
     corpus(&conn, 50);

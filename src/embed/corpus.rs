@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::embed::options::Options;
 use crate::embed::tokenize::Tokenizer;
@@ -22,6 +22,9 @@ const CHUNK: usize = 16_384;
 /// A longer document is cut here. The windows of its pieces do not overlap: of 65,536 positions the outermost ones see
 /// a shorter window, and every token is trained.
 const LONGEST_PIECE: usize = 65_536;
+
+/// Bytes of text between two looks at whether to go on: a few milliseconds of work.
+const PIECE: usize = 1 << 20;
 
 /// Reads documents.
 #[derive(Debug)]
@@ -51,10 +54,52 @@ impl CorpusBuilder {
     /// Adds one document. A document without tokens counts as a document and has no other effect.
     ///
     /// # Errors
-    /// More different words than an id can number.
+    /// More different words than an id can number, or no memory.
     pub fn add_document(&mut self, text: &str) -> Result<()> {
+        self.add_document_in_pieces(text, || Ok(()))
+    }
+
+    /// As [`CorpusBuilder::add_document`], for documents of any length: between pieces of a megabyte it calls `pause`,
+    /// whose error ends the reading.
+    ///
+    /// # Errors
+    /// As [`CorpusBuilder::add_document`], and those of `pause`.
+    pub fn add_document_in_pieces(
+        &mut self,
+        text: &str,
+        mut pause: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         self.n_documents += 1;
+        let mut rest = text;
+        while rest.len() > PIECE {
+            // White space ends a token whatever the tokenizer.
+            let Some((end, space)) = rest
+                .char_indices()
+                .skip_while(|(i, _)| *i < PIECE)
+                .find(|(_, c)| c.is_whitespace())
+            else {
+                break;
+            };
+            self.add_tokens(&rest[..end])?;
+            rest = &rest[end + space.len_utf8()..];
+            pause()?;
+        }
+        self.add_tokens(rest)?;
+        if self.ends.last().copied().unwrap_or(0) < self.tokens.len() {
+            self.ends.push(self.tokens.len());
+        }
+        Ok(())
+    }
+
+    fn add_tokens(&mut self, text: &str) -> Result<()> {
         let (tokens, counter) = (&mut self.tokens, &mut self.counter);
+        // A token needs a byte, and one to end it.
+        if tokens.try_reserve(text.len() / 2 + 1).is_err() {
+            bail!(
+                "no memory for a corpus of {} tokens: train on a part of it, by a view with a WHERE",
+                tokens.len()
+            );
+        }
         let mut result = Ok(());
         self.tokenizer.for_each(text, |token| {
             if result.is_ok() {
@@ -64,11 +109,7 @@ impl CorpusBuilder {
                 }
             }
         });
-        result?;
-        if self.ends.last().copied().unwrap_or(0) < self.tokens.len() {
-            self.ends.push(self.tokens.len());
-        }
-        Ok(())
+        result
     }
 
     /// Tokens read so far.
@@ -209,6 +250,36 @@ mod tests {
             builder.add_document(text)?;
         }
         builder.finish()
+    }
+
+    #[test]
+    fn a_document_read_in_pieces_is_the_same_document() {
+        let text = "wört \u{2003}xyz\n".repeat(PIECE / 4);
+        let mut builder = CorpusBuilder::new(&Options::default());
+        let mut pauses = 0;
+        let pause = || {
+            pauses += 1;
+            Ok(())
+        };
+        builder.add_document_in_pieces(&text, pause).unwrap();
+        let (vocabulary, corpus) = builder.finish().unwrap();
+        assert!(pauses > 2, "{pauses}");
+        assert_eq!(vocabulary.counts(), [PIECE as u64 / 4; 2]);
+        assert_eq!(corpus.documents().count(), 1);
+        assert!(
+            corpus
+                .tokens
+                .iter()
+                .enumerate()
+                .all(|(i, &id)| id as usize == i % 2)
+        );
+
+        let mut builder = CorpusBuilder::new(&Options::default());
+        assert!(
+            builder
+                .add_document_in_pieces(&text, || bail!("enough"))
+                .is_err()
+        );
     }
 
     #[test]

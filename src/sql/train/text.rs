@@ -30,6 +30,7 @@ pub(super) fn read(
     let mut statement = conn
         .prepare(&format!("SELECT {text}, rowid FROM {from} ORDER BY rowid"))
         .or_else(|_| conn.prepare(&format!("SELECT {text}, NULL FROM {from}")))?;
+    let mut tick = conn.prepare("SELECT 1")?;
     let mut rows = statement.query([])?;
     let mut n = 0u64;
     while let Some(row) = rows.next()? {
@@ -41,7 +42,10 @@ pub(super) fn read(
         match row.get_ref(0)? {
             ValueRef::Null => {}
             ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => corpus.add_document(text)?,
+                Ok(text) => corpus.add_document_in_pieces(text, || {
+                    // Fails once the connection is interrupted.
+                    Ok(tick.query_row([], |_| Ok(()))?)
+                })?,
                 Err(e) => bail!(
                     "the text in {} is not UTF-8 at byte {}: correct it, or leave the row out by a view",
                     place(),
