@@ -38,3 +38,65 @@ pub(super) fn all_or_nothing<T>(
     }
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    fn connection() -> Connection {
+        #[cfg(feature = "loadable")]
+        {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
+        }
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t(x)").unwrap();
+        conn
+    }
+
+    #[test]
+    fn an_interrupt_between_statements_undoes_all_and_leaves_no_transaction_open() {
+        for body_fails in [false, true] {
+            let conn = connection();
+            // As when called from a function: a statement is running, so the interrupt stays in force.
+            let mut outer = conn.prepare("VALUES (1), (2)").unwrap();
+            let mut rows = outer.query([]).unwrap();
+            rows.next().unwrap();
+            let outcome = all_or_nothing(&conn, "main", || {
+                conn.execute_batch("INSERT INTO t VALUES(1)")?;
+                conn.get_interrupt_handle().interrupt();
+                if body_fails {
+                    bail!("the body's own error");
+                }
+                Ok(())
+            });
+            assert!(outcome.is_err());
+            drop(rows);
+            drop(outer);
+            assert!(conn.is_autocommit());
+            let n: i64 = conn
+                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(n, 0);
+        }
+    }
+
+    #[test]
+    fn an_error_undoes_the_body_and_nothing_else() {
+        let conn = connection();
+        conn.execute_batch("BEGIN; INSERT INTO t VALUES(1)")
+            .unwrap();
+        let outcome: Result<()> = all_or_nothing(&conn, "main", || {
+            conn.execute_batch("INSERT INTO t VALUES(2)")?;
+            bail!("no")
+        });
+        assert_eq!(outcome.unwrap_err().to_string(), "no");
+        conn.execute_batch("COMMIT").unwrap();
+        let sum: i64 = conn
+            .query_row("SELECT sum(x) FROM t", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(sum, 1);
+    }
+}
