@@ -423,6 +423,139 @@ fn indexes_live_in_memory_temporary_and_attached_databases() {
 }
 
 #[test]
+fn an_interrupt_ends_a_build_soon_and_leaves_nothing() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let folder = Folder::new("interrupt");
+    let conn = common::open(folder.database());
+    words(&conn, 20_000, &mut rng);
+    let handle = conn.get_interrupt_handle();
+    let (began, interrupter) = (
+        std::time::Instant::now(),
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            handle.interrupt();
+            std::time::Instant::now()
+        }),
+    );
+    let error = conn
+        .execute_batch("CREATE VIRTUAL TABLE words_index USING annoy(words, vector, trees=10000)")
+        .unwrap_err();
+    let ended = std::time::Instant::now();
+    let interrupted = interrupter.join().unwrap();
+    assert_eq!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::OperationInterrupted),
+        "{error} after {:?}",
+        began.elapsed()
+    );
+    assert!(ended - interrupted < std::time::Duration::from_secs(1));
+    assert_eq!(folder.files(), [""; 0]);
+    assert_eq!(
+        common::one::<i64>(
+            &conn,
+            "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> 'words'"
+        ),
+        0
+    );
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "built after all");
+}
+
+#[test]
+fn a_read_only_database_is_searched_and_not_written() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let folder = Folder::new("readonly");
+    {
+        let conn = common::open(folder.database());
+        words(&conn, 100, &mut rng);
+        conn.execute_batch(INDEX).unwrap();
+    }
+    let uri = format!("file:{}?mode=ro", folder.database().display());
+    let conn = common::open(uri);
+    check(&conn, &mut rng, "read only");
+    for sql in [
+        "INSERT INTO words_index(words_index) VALUES('rebuild')",
+        "CREATE VIRTUAL TABLE other USING annoy(words, vector)",
+        "DROP TABLE words_index",
+        "ALTER TABLE words_index RENAME TO other",
+    ] {
+        assert_eq!(
+            common::error(&conn, sql),
+            "attempt to write a readonly database",
+            "{sql}"
+        );
+    }
+    assert_eq!(folder.files(), ["app.db-words_index-1.annoy"]);
+    check(&conn, &mut rng, "still there");
+}
+
+#[test]
+fn a_host_in_defensive_mode_can_write_to_the_table() {
+    let mut rng = StdRng::seed_from_u64(13);
+    let folder = Folder::new("defensive");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
+        .unwrap();
+    conn.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+        false,
+    )
+    .unwrap();
+    conn.execute_batch("DELETE FROM words WHERE id < 100")
+        .unwrap();
+    check(&conn, &mut rng, "deleted");
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('rebuild')")
+        .unwrap();
+    check(&conn, &mut rng, "rebuilt");
+    assert!(
+        common::error(&conn, "DELETE FROM words_index_catalog").contains("may not be modified")
+    );
+    conn.execute_batch("ALTER TABLE words_index RENAME TO i; ALTER TABLE i RENAME TO words_index")
+        .unwrap();
+    check(&conn, &mut rng, "renamed");
+    conn.execute_batch("DROP TABLE words_index").unwrap();
+}
+
+#[test]
+fn a_program_without_the_extension_writes_and_the_index_notices() {
+    let mut rng = StdRng::seed_from_u64(14);
+    let folder = Folder::new("foreign");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "before");
+    // A connection that loses the module knows no more of annoy than one that never had it.
+    let foreign = common::open(folder.database());
+    for module in [c"annoy", c"annoy_files", c"knn_exact", c"knn_annoy"] {
+        remove_module(&foreign, module);
+    }
+    assert!(common::error(&foreign, "SELECT * FROM words_index").contains("no such module: annoy"));
+    foreign
+        .execute_batch("DELETE FROM words WHERE id < 50; REPLACE INTO words SELECT 1, 'w60', vector FROM words WHERE id = 100")
+        .unwrap();
+    check(&conn, &mut rng, "after");
+    let _ = foreign.execute_batch("VACUUM");
+    check(&conn, &mut rng, "after VACUUM");
+}
+
+#[allow(unsafe_code)]
+fn remove_module(conn: &Connection, name: &std::ffi::CStr) {
+    // SAFETY: an open connection; a null module removes the one of that name.
+    let code = unsafe {
+        rusqlite::ffi::sqlite3_create_module_v2(
+            conn.handle(),
+            name.as_ptr(),
+            std::ptr::null(),
+            std::ptr::null_mut(),
+            None,
+        )
+    };
+    assert_eq!(code, 0);
+}
+
+#[test]
 fn closing_a_connection_with_an_open_index_succeeds() {
     let mut rng = StdRng::seed_from_u64(10);
     let folder = Folder::new("close");
