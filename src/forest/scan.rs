@@ -13,7 +13,7 @@
 
 use super::topk::{Hit, TopK};
 use crate::kernel::{Kernels, kernels};
-use crate::vector::{Metric, exact};
+use crate::vector::{Metric, check_f32, exact};
 
 /// Squared norms for which f32 sums can be relied on.
 const SAFE: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
@@ -45,13 +45,21 @@ impl<'q> RowScan<'q> {
     }
 
     /// Scores a row, which must have as many components as the query, and gives it to `best` if it may belong there.
-    pub fn push(&self, rowid: i64, row: &[f32], best: &mut TopK) {
+    /// `false`: the row has a NaN or an infinity, and no distance.
+    #[must_use]
+    pub fn push(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
         // A distance like the k-th best still counts: the rowid decides.
         if self.lower_bound(row) > best.limit() {
-            return;
+            // The kernel's sum was finite, and so the row is.
+            return true;
         }
         let distance = exact::distance(self.metric, self.query, row);
+        // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
+        if !distance.is_finite() || (self.metric == Metric::Hamming && check_f32(row).is_err()) {
+            return false;
+        }
         best.push(Hit { rowid, distance });
+        true
     }
 
     /// What the distance can't be below, as far as the kernels tell; NaN or negative infinity when they don't.
@@ -121,6 +129,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_is_not_finite_is_reported_by_every_metric() {
+        let query = [0.5, -1.0, 0.0, 2.0];
+        for metric in Metric::ALL {
+            let scan = RowScan::new(metric, &query);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for i in 0..4 {
+                    let mut best = TopK::new(1);
+                    assert!(scan.push(1, &query, &mut best));
+                    let mut row = query;
+                    row[i] = bad;
+                    assert!(!scan.push(2, &row, &mut best), "{metric:?} {bad} at {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_scan_gives_the_rows_of_a_plain_loop_bit_for_bit() {
         let seed = 20_261_122;
         eprintln!("seed {seed}");
@@ -148,7 +173,7 @@ mod tests {
                 let scan = RowScan::new(metric, &query);
                 let mut best = TopK::new(k);
                 for (i, row) in rows.iter().enumerate() {
-                    scan.push(i as i64, row, &mut best);
+                    assert!(scan.push(i as i64, row, &mut best));
                 }
                 let best = best.into_sorted();
                 assert_eq!(best.len(), k);

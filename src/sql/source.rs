@@ -4,13 +4,12 @@
 //! an integer column named `rowid` or `id`; a WITHOUT ROWID table has none and is refused. NULL vectors are skipped and
 //! counted. A vector of another length than the first, a NaN or an infinity is an error that names the row.
 
-use std::borrow::Cow;
-
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{quote, values};
+use crate::vector::{check_f32, f32_in};
 
 /// Where vectors are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,28 +111,53 @@ impl Source {
         &self,
         conn: &Connection,
         sql: &str,
+        dim: usize,
+        mut each: impl FnMut(i64, &[f32]) -> Result<()>,
+    ) -> Result<Read> {
+        self.scan(conn, sql, dim, |rowid, vector| {
+            self.check_finite(rowid, vector)?;
+            each(rowid, vector)
+        })
+    }
+
+    /// Refuses a vector with a NaN or an infinity.
+    pub(crate) fn check_finite(&self, rowid: i64, vector: &[f32]) -> Result<()> {
+        check_f32(vector).map_err(|error| self.no_vector(rowid, &error))
+    }
+
+    /// [`Source::read`] without a look at the components: they may be NaN or infinite, and `each` must find out.
+    pub(crate) fn scan(
+        &self,
+        conn: &Connection,
+        sql: &str,
         mut dim: usize,
         mut each: impl FnMut(i64, &[f32]) -> Result<()>,
     ) -> Result<Read> {
         let mut statement = conn.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         let mut read = Read::default();
+        let mut buffer = Vec::new();
         while let Some(row) = rows.next()? {
-            let rowid = match row.get_ref(0)? {
-                ValueRef::Integer(rowid) => rowid,
-                _ => bail!(
+            let ValueRef::Integer(rowid) = row.get_ref(0)? else {
+                bail!(
                     "{}.{} must be an integer in every row of {}, to know rows by",
                     self.table,
                     self.key,
                     self.table
-                ),
+                );
             };
-            let value = row.get_ref(1)?;
-            if value == ValueRef::Null {
-                read.nulls += 1;
-                continue;
+            let vector = match row.get_ref(1)? {
+                ValueRef::Null => {
+                    read.nulls += 1;
+                    continue;
+                }
+                ValueRef::Blob(blob) => f32_in(blob, &mut buffer),
+                value => values::vector(value).map(|vector| {
+                    buffer = vector.into_owned();
+                    buffer.as_slice()
+                }),
             }
-            let vector = self.vector(rowid, value)?;
+            .map_err(|error| self.no_vector(rowid, &error))?;
             if dim == 0 {
                 dim = vector.len();
             } else if vector.len() != dim {
@@ -145,19 +169,17 @@ impl Source {
                 );
             }
             read.vectors += 1;
-            each(rowid, &vector)?;
+            each(rowid, vector)?;
         }
         Ok(read)
     }
 
-    fn vector<'a>(&self, rowid: i64, value: ValueRef<'a>) -> Result<Cow<'a, [f32]>> {
-        values::vector(value).map_err(|error| {
-            anyhow!(
-                "the value in {}.{} of row {rowid} is not a vector: {error}",
-                self.table,
-                self.column
-            )
-        })
+    fn no_vector(&self, rowid: i64, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!(
+            "the value in {}.{} of row {rowid} is not a vector: {error}",
+            self.table,
+            self.column
+        )
     }
 }
 

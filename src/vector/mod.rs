@@ -8,7 +8,7 @@ pub mod json;
 pub mod math;
 mod value;
 
-pub use value::{Element, Vector, check_f32, f32_from_blob};
+pub use value::{Element, Vector, check_f32, f32_from_blob, f32_in};
 
 use anyhow::{Result, bail};
 

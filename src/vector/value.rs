@@ -85,26 +85,13 @@ impl<'a> Vector<'a> {
     /// # Errors
     /// When the BLOB is empty, no whole number of components, or too long.
     pub fn decode(element: Element, blob: &'a [u8]) -> Result<Vector<'a>> {
-        ensure!(!blob.is_empty(), super::EMPTY);
-        let size = match element {
-            Element::F32 => 4,
-            Element::F16 => 2,
-            Element::Int8 | Element::Bit => 1,
-        };
-        if !blob.len().is_multiple_of(size) {
-            bail!(
-                "invalid {} vector BLOB length. Must be divisible by {size}, found {}",
-                element.name(),
-                blob.len()
-            );
-        }
+        check_length(element, blob)?;
         let vector = match element {
             Element::F32 => Vector::F32(components(blob)),
             Element::F16 => Vector::F16(components(blob)),
             Element::Int8 => Vector::Int8(components(blob)),
             Element::Bit => Vector::Bit(Cow::Borrowed(blob)),
         };
-        check_dim(vector.dim())?;
         Ok(vector)
     }
 
@@ -218,6 +205,40 @@ pub fn f32_from_blob(blob: &[u8]) -> Result<Cow<'_, [f32]>> {
         Vector::F32(v) => Ok(v),
         other => bail!("expected a float32 vector, got {}", other.element().name()),
     }
+}
+
+/// Reads a BLOB as a float32 vector like [`Vector::decode`], without an allocation for each: where its alignment does
+/// not fit, it is copied to `buffer`. For loops over rows: SQLite hands out BLOBs wherever they lie in a page.
+///
+/// # Errors
+/// Those of [`Vector::decode`].
+pub fn f32_in<'a>(blob: &'a [u8], buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+    check_length(Element::F32, blob)?;
+    if let Ok(vector) = bytemuck::try_cast_slice(blob) {
+        return Ok(vector);
+    }
+    buffer.resize(blob.len() / 4, 0.0);
+    bytemuck::cast_slice_mut(buffer).copy_from_slice(blob);
+    Ok(buffer)
+}
+
+/// Refuses a BLOB that can't be a vector of this element type.
+fn check_length(element: Element, blob: &[u8]) -> Result<()> {
+    ensure!(!blob.is_empty(), super::EMPTY);
+    let (size, components) = match element {
+        Element::F32 => (4, blob.len() / 4),
+        Element::F16 => (2, blob.len() / 2),
+        Element::Int8 => (1, blob.len()),
+        Element::Bit => (1, blob.len().saturating_mul(8)),
+    };
+    if !blob.len().is_multiple_of(size) {
+        bail!(
+            "invalid {} vector BLOB length. Must be divisible by {size}, found {}",
+            element.name(),
+            blob.len()
+        );
+    }
+    check_dim(components)
 }
 
 /// The components of a BLOB whose length fits: cast, or copied when the alignment does not fit.

@@ -258,7 +258,8 @@ impl Reader {
         let scan = RowScan::new(self.metric, query);
         let rows = self.pending.rows.chunks_exact(query.len());
         for (&rowid, row) in self.pending.ids.iter().zip(rows) {
-            scan.push(rowid, row, &mut best);
+            let finite = scan.push(rowid, row, &mut best);
+            debug_assert!(finite, "checked when it was read");
         }
         best.into_sorted()
     }
@@ -325,13 +326,15 @@ pub(crate) fn scan_table(
     let scan = RowScan::new(metric, query);
     let mut best = TopK::new(k);
     let mut first = true;
-    source.read(conn, &source.all_rows(), 0, |rowid, row| {
+    source.scan(conn, &source.all_rows(), 0, |rowid, row| {
         if first {
             // A later row of another length is the row's fault, not the query's.
             check_dim(query, row.len(), &source.column)?;
             first = false;
         }
-        scan.push(rowid, row, &mut best);
+        if !scan.push(rowid, row, &mut best) {
+            source.check_finite(rowid, row)?;
+        }
         Ok(())
     })?;
     Ok(best.into_sorted())
