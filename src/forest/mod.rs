@@ -13,8 +13,8 @@
 //! * [`space`]: one euclidean geometry for every metric; byte codes with a proven error bound.
 //! * [`rotate`]: the turn that makes byte codes good.
 //! * [`partition`]: one tree.
-//! * [`build`]: all trees, and the bytes.
-//! * [`format`]: the only place that knows the bytes.
+//! * [`mod@build`]: all trees, and the bytes.
+//! * [`mod@format`]: the only place that knows the bytes.
 //! * [`mod@file`]: a forest over bytes: opening, verifying, asking what it is.
 //! * [`search`]: approximate and exact search, and the bound that makes the exact one fast.
 //! * [`scan`]: rows that are in no index.
