@@ -181,7 +181,8 @@ pub(crate) fn register<T: Table>(
 /// SQLite's code for an error, and the text to go with it.
 pub(crate) fn code_and_message(error: &anyhow::Error) -> (c_int, Option<String>) {
     if error.is::<crate::job::Interrupted>() {
-        return (ffi::SQLITE_INTERRUPT, None);
+        // SQLite's own word for it; without one, CREATE VIRTUAL TABLE would say that a constructor failed.
+        return (ffi::SQLITE_INTERRUPT, Some("interrupted".to_owned()));
     }
     match error.downcast_ref::<rusqlite::Error>() {
         Some(rusqlite::Error::SqliteFailure(e, message)) => {
