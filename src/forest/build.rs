@@ -16,8 +16,10 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Vectors;
+use super::calibrate;
 use super::file::Bytes;
 use super::format::{self, ALIGN, Header, KINDS, Kind};
+use super::lists::{self, Lists};
 use super::partition::{self, Rows, Tree};
 use super::space::{Factors, Role, Space, dot8, work_dim};
 use crate::job::Job;
@@ -146,6 +148,16 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
             tree
         })
         .collect::<Result<Vec<Tree>>>()?;
+    job.phase("lists", 0);
+    let kind = lists::kind(n, space.work());
+    let lists = kind
+        .map(|kind| Lists::build(&rows, &trees[0], kind, job))
+        .transpose()?;
+    job.phase("calibrate", 0);
+    let curve = match &lists {
+        Some(lists) => calibrate::curve(&rows, &trees[0], &lists.view(space.work()), o.seed, job)?,
+        None => Vec::new(),
+    };
     job.phase("write", 0);
     let header = Header {
         metric: o.metric,
@@ -157,8 +169,17 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
         max_norm: space.max_norm,
         splits: trees.iter().map(|t| t.splits).sum(),
         degenerate: trees.iter().map(|t| t.degenerate).sum(),
+        lists: kind,
     };
-    Image::new(v, &header, &space, codes, &factors, trees, job)
+    let content = Content {
+        space: &space,
+        codes,
+        factors: &factors,
+        trees,
+        lists,
+        curve,
+    };
+    Image::new(v, &header, content, job)
 }
 
 /// Largest norm and mean point.
@@ -236,6 +257,10 @@ impl Part<'_> {
         Part::Whole(bytemuck::cast_slice(values).to_vec())
     }
 
+    fn none() -> Self {
+        Part::Whole(Vec::new())
+    }
+
     fn len(&self) -> usize {
         match self {
             Part::Whole(bytes) => bytes.len(),
@@ -267,6 +292,16 @@ impl Part<'_> {
     }
 }
 
+/// What a build has made.
+struct Content<'s> {
+    space: &'s Space,
+    codes: Vec<u8>,
+    factors: &'s [Factors],
+    trees: Vec<Tree>,
+    lists: Option<Lists>,
+    curve: Vec<calibrate::Point>,
+}
+
 /// A finished forest, ready to be written.
 pub struct Image<'a> {
     head: Vec<u8>,
@@ -283,23 +318,24 @@ impl std::fmt::Debug for Image<'_> {
 }
 
 impl<'a> Image<'a> {
-    fn new(
-        v: &Vectors<'a>,
-        header: &Header,
-        space: &Space,
-        codes: Vec<u8>,
-        factors: &[Factors],
-        mut trees: Vec<Tree>,
-        job: &Job,
-    ) -> Result<Self> {
+    fn new(v: &Vectors<'a>, header: &Header, content: Content, job: &Job) -> Result<Self> {
+        let Content {
+            space,
+            codes,
+            factors,
+            mut trees,
+            lists,
+            curve,
+        } = content;
+        let lists = lists.as_ref();
         let order: Arc<[u32]> = std::mem::take(&mut trees[0].rows).into();
         let mut position = vec![0u32; order.len()];
         for (p, &row) in order.iter().enumerate() {
             position[row as usize] = p as u32;
         }
-        let mut lists = vec![0u32; (trees.len() - 1) * order.len()];
-        if !lists.is_empty() {
-            lists
+        let mut others = vec![0u32; (trees.len() - 1) * order.len()];
+        if !others.is_empty() {
+            others
                 .par_chunks_mut(order.len())
                 .zip(&mut trees[1..])
                 .for_each(|(list, tree)| {
@@ -327,14 +363,19 @@ impl<'a> Image<'a> {
                 Kind::LeafNorm => Part::new(&leaves.norm),
                 Kind::LeafSum => Part::new(&leaves.sum),
                 Kind::LeafRows => Part::new(&leaves.rows),
-                Kind::Codes => Part::Whole(Vec::new()),
+                Kind::Codes => Part::none(),
                 Kind::RowScale => Part::new(&by(|f| f.scale)),
                 Kind::RowNorm => Part::new(&by(|f| f.norm)),
                 Kind::RowError => Part::new(&by(|f| f.error)),
                 Kind::Ids => Part::new(&ids),
                 Kind::ById => Part::new(&position),
-                Kind::Lists => Part::new(&lists),
-                Kind::Curve => Part::Whole(Vec::new()),
+                Kind::Lists => Part::new(&others),
+                Kind::Curve => Part::new(&curve),
+                Kind::ListStarts => lists.map_or_else(Part::none, |l| Part::new(&l.starts)),
+                Kind::ListRows => lists.map_or_else(Part::none, |l| Part::new(&l.rows)),
+                Kind::ListConstant => lists.map_or_else(Part::none, |l| Part::new(&l.constant)),
+                Kind::ListGain => lists.map_or_else(Part::none, |l| Part::new(&l.gain)),
+                Kind::ListCodes => lists.map_or_else(Part::none, |l| Part::new(&l.codes)),
                 Kind::Vectors => Part::Rows(
                     Source::Borrowed(bytemuck::cast_slice(v.rows)),
                     v.dim * 4,

@@ -8,6 +8,7 @@
 use anyhow::{Result, ensure};
 
 use super::format::{Kind, Layout};
+use super::lists::View;
 use super::space::{Factors, Role, Space};
 use crate::kernel::codes::{Blocks, LANES};
 use crate::vector::Metric;
@@ -44,6 +45,19 @@ pub struct Forest<B: AsRef<[u8]>> {
     bytes: B,
     pub(super) layout: Layout,
     pub(super) space: Space,
+}
+
+/// One point of the calibration: what a search for `k` neighbours does to find this part of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CurvePoint {
+    /// Neighbours wanted.
+    pub k: usize,
+    /// Part of the true neighbours found.
+    pub recall: f32,
+    /// Slots of lists scanned (a row may stand in two).
+    pub slots: usize,
+    /// Estimates looked at twice.
+    pub kept: usize,
 }
 
 /// What a forest says about itself.
@@ -100,6 +114,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 && first.is_sorted()
                 && first.iter().all(|f| (*f as usize).is_multiple_of(LANES)),
             "index file: its table of trees is out of order"
+        );
+        let starts = layout.range(Kind::ListStarts).len() / 4;
+        ensure!(
+            starts == h.lists.map_or(0, |_| first[1] as usize + 1),
+            "index file: {starts} starts of lists"
         );
         let space = Space::new(h.metric, h.dim, h.max_norm, mean, h.seed);
         Ok(Forest {
@@ -219,6 +238,36 @@ impl<B: AsRef<[u8]>> Forest<B> {
         }
     }
 
+    /// The lists of tree 0.
+    pub(super) fn lists(&self) -> Option<View<'_>> {
+        let (bits, _) = self.layout.header.lists?;
+        Some(View {
+            bits,
+            block_bytes: bits.block_bytes(self.space.work()),
+            starts: self.section(Kind::ListStarts),
+            rows: self.section(Kind::ListRows),
+            constant: self.section(Kind::ListConstant),
+            gain: self.section(Kind::ListGain),
+            codes: self.section(Kind::ListCodes),
+        })
+    }
+
+    /// How recall grows with work, as calibrated in the build: for k = 10 and 100 the slots to scan and the estimates
+    /// to look at twice.
+    #[must_use]
+    pub fn curve(&self) -> Vec<CurvePoint> {
+        let points: &[[f32; 4]] = self.section(Kind::Curve);
+        points
+            .iter()
+            .map(|&[k, recall, slots, kept]| CurvePoint {
+                k: k as usize,
+                recall,
+                slots: slots as usize,
+                kept: kept as usize,
+            })
+            .collect()
+    }
+
     /// Reads the whole file: every checksum, and whether its parts agree with one another.
     ///
     /// # Errors
@@ -236,6 +285,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         for tree in 0..self.trees() {
             self.verify_tree(tree)?;
         }
+        self.verify_lists()?;
         self.verify_rows()
     }
 
@@ -284,6 +334,47 @@ impl<B: AsRef<[u8]>> Forest<B> {
                     "index file: tree {tree} does not hold every row once"
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn verify_lists(&self) -> Result<()> {
+        let Some(lists) = self.lists() else {
+            return Ok(());
+        };
+        let slots = lists.rows.len() as u32;
+        ensure!(
+            lists.starts.first() == Some(&0)
+                && lists.starts.last() == Some(&slots)
+                && lists.starts.is_sorted()
+                && lists
+                    .starts
+                    .iter()
+                    .all(|s| (*s as usize).is_multiple_of(LANES)),
+            "index file: its lists are out of order"
+        );
+        let leaves: &[[u32; 2]] = self.section(Kind::LeafRows);
+        for (leaf, &[first, count]) in leaves[..lists.starts.len() - 1].iter().enumerate() {
+            let list = &lists.rows[lists.slots(leaf)];
+            let own = list.iter().zip(first..).take(count as usize);
+            ensure!(
+                list.len() >= count as usize && own.clone().all(|(&p, want)| p == want),
+                "index file: the list of leaf {leaf} does not begin with its rows"
+            );
+            let rest = &list[count as usize..];
+            ensure!(
+                rest.is_sorted()
+                    && rest
+                        .iter()
+                        .all(|&p| p == u32::MAX || (p as usize) < self.len()),
+                "index file: the list of leaf {leaf} is out of order"
+            );
+        }
+        for ((&p, constant), gain) in lists.rows.iter().zip(lists.constant).zip(lists.gain) {
+            ensure!(
+                constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
+                "index file: a slot has no estimate"
+            );
         }
         Ok(())
     }

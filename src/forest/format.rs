@@ -8,8 +8,9 @@
 //! 24   checksum of header and table, u64    72   largest norm, f64 (dot, l2)
 //! 32   metric, u32                          80   splits, u64
 //! 36   dim, u32                             88   degenerate splits, u64
-//! 40   leaf: rows a leaf should hold, u32   96   32 bytes of zeros
-//! 44   0, u32                               128  section table, 32 bytes each:
+//! 40   leaf: rows a leaf should hold, u32   96   list bits (0: no lists), u32; 100  copies, u32
+//! 44   0, u32                               104  24 bytes of zeros
+//!                                           128  section table, 32 bytes each:
 //!                                                kind u32, 0 u32, offset u64, length u64, checksum u64
 //! then the sections, each at a multiple of 64 and zero up to the next:
 //! 1  mean        f32 [work]         work = dim, one more for dot; see space.rs
@@ -24,8 +25,14 @@
 //! 12 ids         i64 [n]            rowid by position
 //! 13 by id       u32 [n]            position of the r-th smallest rowid
 //! 14 lists       u32 [trees - 1][n] positions, leaf by leaf, of each further tree
-//! 15 curve       f32 [points][4]    measured recall against work (none yet)
+//! 15 curve       f32 [points][4]    (k, recall, slots, kept), see calibrate.rs
 //! 16 vectors     f32 [n][dim]       in order of position, as they came
+//! 17 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
+//! 18 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
+//! 19 list const  f32 [slots]        NaN where a slot pads
+//! 20 list gain   f32 [slots]
+//! 21 list codes  u8  [slots / 16][lines][64]                 see kernel/scan.rs
+//! (17 to 21 are empty, or one start, where an index has no lists)
 //! ```
 //!
 //! Little-endian. The checksum of a section is XXH3-64 of its bytes with the zeros behind it, so no byte of the file
@@ -40,6 +47,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::build::MAX_TREES;
 use super::space::work_dim;
 use crate::kernel::codes::{LANES, stride};
+use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 use crate::vector::{MAX_DIM, Metric};
 
 const MAGIC: [u8; 8] = *b"annoyfst";
@@ -69,9 +77,14 @@ pub(crate) enum Kind {
     Lists,
     Curve,
     Vectors,
+    ListStarts,
+    ListRows,
+    ListConstant,
+    ListGain,
+    ListCodes,
 }
 
-pub(crate) const KINDS: [Kind; 16] = [
+pub(crate) const KINDS: [Kind; 21] = [
     Kind::Mean,
     Kind::Trees,
     Kind::LeafCodes,
@@ -88,6 +101,11 @@ pub(crate) const KINDS: [Kind; 16] = [
     Kind::Lists,
     Kind::Curve,
     Kind::Vectors,
+    Kind::ListStarts,
+    Kind::ListRows,
+    Kind::ListConstant,
+    Kind::ListGain,
+    Kind::ListCodes,
 ];
 
 /// The numbers of the header.
@@ -102,6 +120,8 @@ pub(crate) struct Header {
     pub(crate) max_norm: f64,
     pub(crate) splits: u64,
     pub(crate) degenerate: u64,
+    /// How lists are coded, and how many copies of a row they hold.
+    pub(crate) lists: Option<(Bits, usize)>,
 }
 
 impl Header {
@@ -163,6 +183,14 @@ pub(crate) fn compose(header: &Header, sections: &[(usize, u64)]) -> (Vec<u8>, u
     put(72, &header.max_norm.to_le_bytes());
     put(80, &header.splits.to_le_bytes());
     put(88, &header.degenerate.to_le_bytes());
+    if let Some((bits, copies)) = header.lists {
+        let bits: u32 = match bits {
+            Bits::One => 1,
+            Bits::Two => 2,
+        };
+        put(96, &bits.to_le_bytes());
+        put(100, &(copies as u32).to_le_bytes());
+    }
     let checksum = xxh3_64(&out);
     out[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&checksum.to_le_bytes());
     (out, at)
@@ -270,6 +298,13 @@ impl Layout {
             (1..=MAX_TREES).contains(&trees),
             "index file: {trees} trees"
         );
+        let copies = u32_at(bytes, 100) as usize;
+        let lists = match u32_at(bytes, 96) {
+            0 => None,
+            1 if work_dim(metric, dim) <= MAX_DIM_ONE_BIT => Some((Bits::One, copies)),
+            2 => Some((Bits::Two, copies)),
+            other => bail!("index file: lists of {other} bits"),
+        };
         let max_norm = f64::from_bits(u64_at(bytes, 72));
         ensure!(
             max_norm.is_finite() && max_norm >= 0.0,
@@ -285,6 +320,7 @@ impl Layout {
             max_norm,
             splits: u64_at(bytes, 80),
             degenerate: u64_at(bytes, 88),
+            lists,
         })
     }
 
@@ -297,6 +333,9 @@ impl Layout {
             self.leaves.is_multiple_of(LANES),
             "index file: {leaves} leaves"
         );
+        let slots = self.range(Kind::ListRows).len() / 4;
+        let block = h.lists.map_or(0, |(bits, _)| bits.block_bytes(h.work()));
+        ensure!(slots.is_multiple_of(BLOCK), "index file: {slots} slots");
         for kind in KINDS {
             let expected = match kind {
                 Kind::Mean => 4 * h.work() as u128,
@@ -310,6 +349,10 @@ impl Layout {
                 Kind::Lists => (h.trees as u128 - 1) * n * 4,
                 Kind::Curve => self.range(Kind::Curve).len().next_multiple_of(16) as u128,
                 Kind::Vectors => n * h.dim as u128 * 4,
+                // As many as tree 0 has leaves: checked when its table has been read.
+                Kind::ListStarts => self.range(kind).len().next_multiple_of(4) as u128,
+                Kind::ListRows | Kind::ListConstant | Kind::ListGain => slots as u128 * 4,
+                Kind::ListCodes => (slots / BLOCK) as u128 * block as u128,
             };
             let got = self.range(kind).len() as u128;
             ensure!(

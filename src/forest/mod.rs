@@ -13,6 +13,8 @@
 //! * [`space`]: one euclidean geometry for every metric; byte codes with a proven error bound.
 //! * [`rotate`]: the turn that makes byte codes good.
 //! * [`partition`]: one tree.
+//! * [`lists`]: the leaves of the first tree as codes of one or two bits a dimension, for approximate search.
+//! * [`calibrate`]: how much of them a promised recall needs.
 //! * [`mod@build`]: all trees, and the bytes.
 //! * [`mod@format`]: the only place that knows the bytes.
 //! * [`mod@file`]: a forest over bytes: opening, verifying, asking what it is.
@@ -23,8 +25,10 @@
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
 
 mod build;
+mod calibrate;
 mod file;
 mod format;
+mod lists;
 mod partition;
 mod random;
 mod rotate;
@@ -34,7 +38,7 @@ mod space;
 mod topk;
 
 pub use build::{BuildOptions, Image, MAX_TREES, build};
-pub use file::{Bytes, Forest, Info};
+pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use scan::RowScan;
 pub use search::{Budget, Scratch};
 pub use topk::{Hit, TopK};

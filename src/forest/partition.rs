@@ -47,7 +47,7 @@ pub(crate) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn code(&self, row: u32) -> &[u8] {
+    pub(crate) fn code(&self, row: u32) -> &[u8] {
         &self.codes[row as usize * self.stride..][..self.stride]
     }
 
@@ -62,7 +62,7 @@ impl Rows<'_> {
     }
 
     /// Adds the point of a row, as its code has it.
-    fn add_to(&self, row: u32, sum: &mut [f32]) {
+    pub(crate) fn add_to(&self, row: u32, sum: &mut [f32]) {
         let scale = self.factors[row as usize].scale;
         for (s, &c) in sum.iter_mut().zip(self.code(row)) {
             *s += scale * (i32::from(c) - 128) as f32;
@@ -85,20 +85,38 @@ impl Centroids {
     pub(crate) fn new(points: &[f32], work: usize) -> Self {
         let stride = codes::stride(work);
         let leaves = points.len() / work;
-        let padded = leaves.next_multiple_of(LANES);
         let mut c = Centroids {
             stride,
-            codes: vec![0; padded * stride],
-            scale: vec![0.0; padded],
-            norm: vec![f32::INFINITY; padded],
-            sum: vec![0; padded],
+            ..Centroids::default()
         };
+        c.resize(leaves);
         let mut code = vec![128u8; stride];
         for (leaf, point) in points.chunks_exact(work).enumerate() {
             let (scale, squares) = quantise(point, &mut code);
             c.set(leaf, &code, scale, squares);
         }
         c
+    }
+
+    /// The codes of some rows, in the place of centroids.
+    pub(crate) fn of_rows(rows: &Rows, some: &[u32]) -> Self {
+        let mut c = Self::new(&[], rows.space.work());
+        c.resize(some.len());
+        for (leaf, &row) in some.iter().enumerate() {
+            let f = &rows.factors[row as usize];
+            c.set(leaf, rows.code(row), f.scale, 0);
+            c.norm[leaf] = f.norm;
+        }
+        c
+    }
+
+    /// Room for `leaves`, padded to whole blocks.
+    fn resize(&mut self, leaves: usize) {
+        let padded = leaves.next_multiple_of(LANES);
+        self.codes.resize(padded * self.stride, 0);
+        self.scale.resize(padded, 0.0);
+        self.norm.resize(padded, f32::INFINITY);
+        self.sum.resize(padded, 0);
     }
 
     fn set(&mut self, leaf: usize, code: &[u8], scale: f32, squares: i64) {
@@ -126,14 +144,11 @@ impl Centroids {
 
     /// The centroids of `leaves` (numbers may repeat), in that order.
     fn pick(&self, leaves: &[u32]) -> Self {
-        let padded = leaves.len().next_multiple_of(LANES);
         let mut c = Centroids {
             stride: self.stride,
-            codes: vec![0; padded * self.stride],
-            scale: vec![0.0; padded],
-            norm: vec![f32::INFINITY; padded],
-            sum: vec![0; padded],
+            ..Centroids::default()
         };
+        c.resize(leaves.len());
         let size = LANES * self.stride;
         for (to, &from) in leaves.iter().enumerate() {
             let from = from as usize;
@@ -158,6 +173,8 @@ pub(crate) struct Tree {
     pub(crate) starts: Vec<u32>,
     /// All row numbers, leaf by leaf, ascending within one.
     pub(crate) rows: Vec<u32>,
+    /// `[leaves]`: whether a leaf holds only further copies of rows of the leaf before.
+    pub(crate) surplus: Vec<bool>,
     pub(crate) splits: u64,
     pub(crate) degenerate: u64,
 }
@@ -197,7 +214,7 @@ fn finish(
     mut order: Vec<u32>,
     cut: &Tree,
 ) -> Result<Tree> {
-    let mut from = Vec::new();
+    let (mut from, mut surplus) = (Vec::new(), Vec::new());
     let mut ends = vec![0u32];
     for (j, range) in starts.windows(2).enumerate() {
         let (a, b) = (range[0] as usize, range[1] as usize);
@@ -211,9 +228,11 @@ fn finish(
             continue;
         }
         from.push(j as u32);
+        surplus.push(false);
         ends.push((a + first) as u32);
         for at in (a + first..b).step_by(leaf) {
             from.push(j as u32);
+            surplus.push(true);
             ends.push((at + leaf).min(b) as u32);
         }
     }
@@ -221,6 +240,7 @@ fn finish(
         centroids: centroids.pick(&from),
         starts: ends,
         rows: order,
+        surplus,
         splits: cut.splits,
         degenerate: cut.degenerate,
     })

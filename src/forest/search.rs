@@ -21,10 +21,12 @@ use rustc_hash::FxHashSet;
 
 use super::file::Forest;
 use super::format::Kind;
+use super::lists::View;
 use super::space::{Role, Space};
 use super::topk::{Hit, TopK};
 use crate::kernel::bound::{self, Bound, Chunk};
 use crate::kernel::codes::{self, LANES};
+use crate::kernel::scan::{ScanQuery, estimates};
 use crate::kernel::{kernels, level, select};
 use crate::vector::{Metric, exact};
 
@@ -44,6 +46,15 @@ pub enum Budget {
     Default,
 }
 
+const DEFAULT_RECALL: f32 = 0.95;
+
+/// How much of the lists to scan, and how many estimates to look at twice.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    slots: usize,
+    kept: usize,
+}
+
 /// Buffers of a search, to be kept from one query to the next.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -60,6 +71,10 @@ pub struct Scratch {
     gathered: [Vec<f32>; 3],
     kept: Vec<u32>,
     near: Vec<(f32, u32)>,
+    scan: ScanQuery,
+    estimates: Vec<f32>,
+    segments: Vec<(u32, u32)>,
+    table: Vec<u32>,
 }
 
 /// The query as the scan needs it.
@@ -87,17 +102,41 @@ impl<B: AsRef<[u8]>> Forest<B> {
         hidden: &FxHashSet<i64>,
         scratch: &mut Scratch,
     ) -> Vec<Hit> {
-        let search_k = match budget {
-            Budget::SearchK(n) => n,
-            Budget::Recall(r) => self.search_k_for(r, k),
-            Budget::Default => self.search_k_for(0.95, k),
+        let recall = match budget {
+            Budget::SearchK(search_k) if search_k < self.len() => {
+                return self.scan(query, k, hidden, scratch, |scan, s| {
+                    scan.leaves(search_k, s);
+                });
+            }
+            Budget::SearchK(_) => 1.0,
+            Budget::Recall(recall) => recall,
+            Budget::Default => DEFAULT_RECALL,
         };
-        if search_k >= self.len() {
-            return self.exact(query, k, hidden, scratch);
+        if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
+            let hits = self.scan(query, k, hidden, scratch, |scan, s| {
+                scan.lists(&lists, effort, s);
+            });
+            if hits.len() == k {
+                return hits;
+            }
         }
-        self.scan(query, k, hidden, scratch, |scan, s| {
-            scan.leaves(search_k, s);
-        })
+        self.exact(query, k, hidden, scratch)
+    }
+
+    /// What it takes to find this part of `k` neighbours; `None`: all rows.
+    fn effort(&self, recall: f32, k: usize) -> Option<Effort> {
+        let points: &[[f32; 4]] = self.section(Kind::Curve);
+        let class = points.iter().map(|p| p[0]).find(|&c| k as f32 <= c);
+        let last = points.last().map(|p| p[0]);
+        let class = class.or(last)?;
+        let point = points.iter().find(|p| p[0] == class && p[1] >= recall)?;
+        // More neighbours than were calibrated for: as much more work.
+        let by = (k as f32 / class).max(1.0);
+        let effort = Effort {
+            slots: (point[2] * by) as usize,
+            kept: (point[3] * by) as usize,
+        };
+        (effort.slots < self.len()).then_some(effort)
     }
 
     /// The `k` nearest of all rows, without those `hidden`: the same rows and distances as a loop over
@@ -115,13 +154,6 @@ impl<B: AsRef<[u8]>> Forest<B> {
         self.scan(query, k, hidden, scratch, |scan, s| {
             scan.everything(s);
         })
-    }
-
-    fn search_k_for(&self, recall: f32, k: usize) -> usize {
-        // Not calibrated yet: a share of the rows that errs on the side of recall.
-        let n = self.len() as f64;
-        let share = if recall >= 0.99 { 0.25 } else { 0.125 };
-        (n * share).max(k as f64 * 32.0) as usize
     }
 
     fn scan(
@@ -181,6 +213,26 @@ struct Scan<'a, B: AsRef<[u8]>> {
     queue: [u32; EIGHT],
     waiting: usize,
     query: Query<'a>,
+}
+
+/// Leaves each of the positions below `n` in the list once, in order.
+fn once(list: &mut Vec<u32>, n: usize, table: &mut Vec<u32>) {
+    // A hash table with room to spare, in the first cache; `u32::MAX` is free.
+    let size = (list.len() * 2).next_power_of_two().max(16);
+    table.clear();
+    table.resize(size, u32::MAX);
+    let shift = 32 - size.ilog2();
+    list.retain(|&p| {
+        let mut at = (p.wrapping_mul(0x9e37_79b9) >> shift) as usize;
+        while table[at] != u32::MAX {
+            if table[at] == p {
+                return false;
+            }
+            at = (at + 1) % size;
+        }
+        table[at] = p;
+        (p as usize) < n
+    });
 }
 
 /// The `least` leaves with the smallest scores (or somewhat more, or all), nearest first, the first of equals first.
@@ -256,6 +308,81 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             }
             least = done * 4;
         }
+    }
+
+    /// The lists nearest to the query, by estimate; the best of those by byte code; the best of these exactly.
+    fn lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
+        let f = self.forest;
+        let work = f.space.work();
+        self.rank(f.tree(0).1, s);
+        s.scan
+            .prepare(lists.bits, &s.query[..work], self.query.scale);
+        // Leaves, nearest first, until they have enough slots; then in the order of the file.
+        let each = (lists.rows.len() / s.scores.len().max(1)).max(1);
+        let mut least = effort.slots / each * 5 / 4 + 8;
+        let mut order = std::mem::take(&mut s.order);
+        let taken = loop {
+            order = nearest(&s.scores, least, order);
+            let (mut slots, mut taken) = (0, 0);
+            while slots < effort.slots && taken < order.len() {
+                slots += lists.slots((order[taken] & 0xffff_ffff) as usize).len();
+                taken += 1;
+            }
+            if slots >= effort.slots || order.len() >= s.scores.len() || least > s.scores.len() {
+                break taken;
+            }
+            least *= 2;
+        };
+        order.truncate(taken);
+        order.sort_unstable_by_key(|&key| key as u32);
+        s.estimates.clear();
+        s.segments.clear();
+        for key in &order {
+            let leaf = (key & 0xffff_ffff) as usize;
+            let range = lists.slots(leaf);
+            let at = s.estimates.len();
+            s.segments.push((range.start as u32, at as u32));
+            s.estimates.resize(at + range.len(), 0.0);
+            estimates(
+                level(),
+                &s.scan,
+                lists.codes_of(&range),
+                &lists.constant[range.clone()],
+                &lists.gain[range],
+                s.scores[leaf],
+                &mut s.estimates[at..],
+            );
+        }
+        s.order = order;
+        let limit = select::limit_for(
+            level(),
+            &s.estimates,
+            effort.kept,
+            effort.kept + effort.kept / 4 + 4,
+        );
+        let mut list = std::mem::take(&mut s.list);
+        list.clear();
+        for (i, &(slot, at)) in s.segments.iter().enumerate() {
+            let end = s
+                .segments
+                .get(i + 1)
+                .map_or(s.estimates.len(), |next| next.1 as usize);
+            select::places(
+                level(),
+                &s.estimates[at as usize..end],
+                limit,
+                slot,
+                &mut list,
+            );
+        }
+        for slot in &mut list {
+            *slot = lists.rows[*slot as usize];
+        }
+        once(&mut list, f.len(), &mut s.table);
+        for part in list.chunks(CHUNK) {
+            self.some(part, s);
+        }
+        s.list = list;
     }
 
     /// Scores of leaves `0..leaves`.

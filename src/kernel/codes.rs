@@ -143,6 +143,24 @@ pub fn leaf_scores(level: Level, blocks: &Blocks, row: &[u8], factor: f32, out: 
     }
 }
 
+/// The score of one leaf for one row.
+///
+/// # Panics
+/// When lengths do not fit.
+#[must_use]
+pub fn leaf_score(blocks: &Blocks, leaf: usize, row: &[u8], factor: f32) -> f32 {
+    blocks.check();
+    assert_eq!(row.len(), blocks.stride);
+    let codes = &blocks.codes[leaf / LANES * LANES * blocks.stride..][..LANES * blocks.stride];
+    let mut dot = 0;
+    for (four, r) in codes.chunks_exact(64).zip(row.chunks_exact(4)) {
+        for (c, r) in four[leaf % LANES * 4..][..4].iter().zip(r) {
+            dot += (i32::from(*r) - 128) * i32::from(*c);
+        }
+    }
+    score(blocks, leaf, dot, factor)
+}
+
 /// For each row the leaf with the smallest score, the first of equals.
 ///
 /// `rows` holds `factors.len()` codes; `out[i]` is the leaf of row `i`, and 0 when no leaf has a finite score.
@@ -174,6 +192,59 @@ pub fn nearest_leaves(
                 }
                 *out = at;
             }
+        }
+    }
+}
+
+/// A row and its residual, for [`second_leaf`].
+#[derive(Debug, Clone, Copy)]
+pub struct Second<'a> {
+    /// The row's code.
+    pub row: &'a [u8],
+    /// Twice the row's scale.
+    pub factor: f32,
+    /// The code of the unit residual r: the direction from the first leaf's centroid to the row.
+    pub residual: &'a [u8],
+    /// Its scale.
+    pub residual_scale: f32,
+    /// `<r, x>` for the row x.
+    pub along: f32,
+    /// The row's score with its first leaf: that leaf, and any with the same centroid, is out of the question.
+    pub own: f32,
+}
+
+/// The second leaf c of a row x by the loss |x - c|^2 + <r, x - c>^2 (Sun et al. 2023, "SOAR", lambda 1): near, and
+/// wrong in another direction than the first. `u32::MAX` when there is no other leaf.
+///
+/// # Panics
+/// When lengths do not fit.
+#[must_use]
+pub fn second_leaf(level: Level, blocks: &Blocks, s: &Second) -> u32 {
+    blocks.check();
+    assert!(s.row.len() == blocks.stride && s.residual.len() == blocks.stride);
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: lengths were checked above; the level was detected.
+        Level::Avx512 => unsafe { x86::second_avx512(blocks, s) },
+        _ => {
+            let (mut best, mut at) = (f32::INFINITY, u32::MAX);
+            let (mut scores, mut sides) = (vec![0.0; blocks.leaves()], vec![0.0; blocks.leaves()]);
+            leaf_scores(level, blocks, s.row, s.factor, &mut scores);
+            // <r, c> comes from the same function: with zero norms the score is what is taken off.
+            let zero = vec![0.0; blocks.leaves()];
+            let bare = Blocks {
+                norm: &zero,
+                ..*blocks
+            };
+            leaf_scores(level, &bare, s.residual, s.residual_scale, &mut sides);
+            for (j, (&score, &side)) in scores.iter().zip(&sides).enumerate() {
+                let side = s.along + side;
+                let loss = score + side * side;
+                if score != s.own && loss < best {
+                    (best, at) = (loss, j as u32);
+                }
+            }
+            at
         }
     }
 }
@@ -364,17 +435,16 @@ mod x86 {
         }
     }
 
-    /// Scores of `N` blocks from `block` on, for `R` rows.
+    /// Scaled dot products `scale[j] * dot` of `N` blocks from `block` on, for `R` rows.
     ///
     /// # Safety
     /// The blocks and rows must exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn tile<const R: usize, const N: usize>(
+    unsafe fn products<const R: usize, const N: usize>(
         b: &Blocks,
         block: usize,
         rows: [*const u8; R],
-        factor: [__m512; R],
     ) -> [[__m512; N]; R] {
         let mut acc = [[_mm512_setzero_si512(); N]; R];
         let size = LANES * b.stride;
@@ -396,18 +466,103 @@ mod x86 {
             let mut out = [[_mm512_setzero_ps(); N]; R];
             for n in 0..N {
                 let at = (block + n) * LANES;
-                let norm = _mm512_loadu_ps(b.norm.as_ptr().add(at));
                 let scale = _mm512_loadu_ps(b.scale.as_ptr().add(at));
-                let sum = _mm512_loadu_si512(b.sum.as_ptr().add(at).cast());
-                let offset = _mm512_slli_epi32(sum, 7);
+                let offset =
+                    _mm512_slli_epi32(_mm512_loadu_si512(b.sum.as_ptr().add(at).cast()), 7);
                 for r in 0..R {
-                    let dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[r][n], offset));
-                    let product = _mm512_mul_ps(factor[r], _mm512_mul_ps(scale, dot));
-                    out[r][n] = _mm512_sub_ps(norm, product);
+                    out[r][n] = _mm512_mul_ps(
+                        scale,
+                        _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[r][n], offset)),
+                    );
                 }
             }
             out
         }
+    }
+
+    /// Scores of `N` blocks from `block` on, for `R` rows.
+    ///
+    /// # Safety
+    /// The blocks and rows must exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn tile<const R: usize, const N: usize>(
+        b: &Blocks,
+        block: usize,
+        rows: [*const u8; R],
+        factor: [__m512; R],
+    ) -> [[__m512; N]; R] {
+        // SAFETY: the caller's promise.
+        let mut out = unsafe { products::<R, N>(b, block, rows) };
+        for n in 0..N {
+            // SAFETY: as above.
+            let norm = unsafe { _mm512_loadu_ps(b.norm.as_ptr().add((block + n) * LANES)) };
+            for r in 0..R {
+                out[r][n] = _mm512_sub_ps(norm, _mm512_mul_ps(factor[r], out[r][n]));
+            }
+        }
+        out
+    }
+
+    /// # Safety
+    /// Lengths as checked by `second_leaf`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    pub(super) unsafe fn second_avx512(b: &Blocks, s: &super::Second) -> u32 {
+        let n = b.leaves() / LANES;
+        let rows = [s.row.as_ptr(), s.residual.as_ptr()];
+        let factor = _mm512_set1_ps(s.factor);
+        let (along, scale) = (_mm512_set1_ps(s.along), _mm512_set1_ps(s.residual_scale));
+        let not = _mm512_set1_ps(s.own);
+        let mut best = _mm512_set1_ps(f32::INFINITY);
+        let mut at = _mm512_setzero_si512();
+        let mut keep = |block: usize, p: __m512, r: __m512| {
+            // SAFETY: the block exists.
+            let norm = unsafe { _mm512_loadu_ps(b.norm.as_ptr().add(block * LANES)) };
+            let score = _mm512_sub_ps(norm, _mm512_mul_ps(factor, p));
+            let side = _mm512_sub_ps(along, _mm512_mul_ps(scale, r));
+            let loss = _mm512_add_ps(score, _mm512_mul_ps(side, side));
+            let other = _mm512_cmp_ps_mask(score, not, _CMP_NEQ_OQ);
+            let less = _mm512_mask_cmp_ps_mask(other, loss, best, _CMP_LT_OQ);
+            best = _mm512_mask_mov_ps(best, less, loss);
+            at = _mm512_mask_mov_epi32(at, less, _mm512_set1_epi32(block as i32));
+        };
+        let mut block = 0;
+        // SAFETY: `block` stays below the number of blocks.
+        unsafe {
+            while block + 4 <= n {
+                let p = products::<2, 4>(b, block, rows);
+                for k in 0..4 {
+                    keep(block + k, p[0][k], p[1][k]);
+                }
+                block += 4;
+            }
+            while block < n {
+                let p = products::<2, 1>(b, block, rows);
+                keep(block, p[0][0], p[1][0]);
+                block += 1;
+            }
+        }
+        least(best, at, u32::MAX)
+    }
+
+    /// The place of the smallest of all lanes, the first of equals; `none` when all are infinite.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn least(best: __m512, at: __m512i, none: u32) -> u32 {
+        let (mut scores, mut ids) = ([0f32; LANES], [0i32; LANES]);
+        // SAFETY: sixteen lanes each.
+        unsafe {
+            _mm512_storeu_ps(scores.as_mut_ptr(), best);
+            _mm512_storeu_si512(ids.as_mut_ptr().cast(), at);
+        }
+        let (mut least, mut leaf) = (f32::INFINITY, none);
+        for j in 0..LANES {
+            let id = ids[j] as u32 * LANES as u32 + j as u32;
+            if scores[j] < least || (scores[j] == least && least < f32::INFINITY && id < leaf) {
+                (least, leaf) = (scores[j], id);
+            }
+        }
+        leaf
     }
 
     /// # Safety
@@ -500,22 +655,7 @@ mod x86 {
             }
         }
         for r in 0..R {
-            let (mut scores, mut ids) = ([0f32; LANES], [0i32; LANES]);
-            // SAFETY: sixteen lanes each.
-            unsafe {
-                _mm512_storeu_ps(scores.as_mut_ptr(), best[r]);
-                _mm512_storeu_si512(ids.as_mut_ptr().cast(), at[r]);
-            }
-            let (mut least, mut leaf) = (f32::INFINITY, 0);
-            for j in 0..LANES {
-                let id = ids[j] as u32 * LANES as u32 + j as u32;
-                if scores[j] < least
-                    || (scores[j] == least && scores[j] < f32::INFINITY && id < leaf)
-                {
-                    (least, leaf) = (scores[j], id);
-                }
-            }
-            out[i + r] = leaf;
+            out[i + r] = least(best[r], at[r], 0);
         }
     }
 }
@@ -630,6 +770,17 @@ mod tests {
                     }
                     let mut out = vec![0; 9];
                     nearest_leaves(level, &blocks, &rows, &factors, &mut out);
+                    let dot = block_dots(&blocks, 0, &rows[..stride])[3];
+                    let second = Second {
+                        row: &rows[..stride],
+                        factor: factors[0],
+                        residual: &rows[stride..2 * stride],
+                        residual_scale: 1e-3,
+                        along: 0.7,
+                        own: score(&blocks, 3, dot, factors[0]),
+                    };
+                    out.push(second_leaf(level, &blocks, &second));
+                    assert_ne!(out[9], 3, "{level:?}: the first leaf again");
                     nearest.push(out);
                 }
                 assert!(

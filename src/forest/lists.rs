@@ -1,0 +1,287 @@
+//! What an approximate search reads first: the rows of each leaf of tree 0 as codes of one or two bits a dimension.
+//!
+//! A code describes the residual r = x - c of a row to its leaf's centroid by levels u (the signs, or four steps one
+//! standard deviation wide); one number a row makes the estimate of an inner product unbiased (Gao and Long 2024):
+//! `<v, r> ~ f <v, u>`, f = |r|^2 / <r, u>. The squared distance of query and row is then, up to |q|^2,
+//!
+//! ```text
+//! |c|^2 - 2 <q, c>  +  |r|^2 + 2 f <c, u>  -  2 f <q, u>
+//!  score of the leaf    `constant`             `gain` * <q, u>
+//! ```
+//!
+//! Where it pays each row stands in a second list too, in which it is wrong in another direction
+//! ([`codes::second_leaf`]): a query that misses one list finds it in the other. Lists are padded to whole blocks of
+//! sixteen; a slot that pads has constant NaN and is never chosen.
+//!
+//! Cost: d / 8 or d / 4 bytes and twelve more for each slot. A scan reads them front to back.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::partition::{Rows, Tree};
+use super::space::{dot8, quantise};
+use crate::job::Job;
+use crate::kernel::codes::{self, LANES, Second};
+use crate::kernel::level;
+use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
+
+/// Fewer rows than this are searched exactly in less time than lists would take.
+const LEAST_ROWS: usize = 1024;
+
+/// How the rows of an index of this dimension are coded: `None` for too few rows. One bit is enough where many
+/// dimensions average its error out; a second copy costs less than it saves until vectors are long (measured on GloVe,
+/// MiniLM and fashion-mnist).
+pub(crate) fn kind(n: usize, work: usize) -> Option<(Bits, usize)> {
+    if n < LEAST_ROWS {
+        return None;
+    }
+    let bits = if (256..=MAX_DIM_ONE_BIT).contains(&work) {
+        Bits::One
+    } else {
+        Bits::Two
+    };
+    Some((bits, if work <= 401 { 2 } else { 1 }))
+}
+
+/// The lists of a build.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    pub(crate) bits: Bits,
+    pub(crate) copies: usize,
+    /// `[leaves + 1]`, in slots, multiples of sixteen.
+    pub(crate) starts: Vec<u32>,
+    /// Position of the row in each slot; `u32::MAX` where it pads.
+    pub(crate) rows: Vec<u32>,
+    pub(crate) constant: Vec<f32>,
+    pub(crate) gain: Vec<f32>,
+    pub(crate) codes: Vec<u8>,
+}
+
+/// Lists, wherever their numbers lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) bits: Bits,
+    pub(crate) block_bytes: usize,
+    pub(crate) starts: &'a [u32],
+    pub(crate) rows: &'a [u32],
+    pub(crate) constant: &'a [f32],
+    pub(crate) gain: &'a [f32],
+    pub(crate) codes: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    /// The slots of a leaf; empty if the table of starts does not make sense.
+    pub(crate) fn slots(&self, leaf: usize) -> Range<usize> {
+        let (a, b) = (self.starts[leaf] as usize, self.starts[leaf + 1] as usize);
+        if a <= b && b <= self.rows.len() && a.is_multiple_of(BLOCK) && b.is_multiple_of(BLOCK) {
+            a..b
+        } else {
+            0..0
+        }
+    }
+
+    /// The codes of a range of slots.
+    pub(crate) fn codes_of(&self, slots: &Range<usize>) -> &'a [u8] {
+        &self.codes[slots.start / BLOCK * self.block_bytes..slots.end / BLOCK * self.block_bytes]
+    }
+}
+
+impl Lists {
+    pub(crate) fn view(&self, work: usize) -> View<'_> {
+        View {
+            bits: self.bits,
+            block_bytes: self.bits.block_bytes(work),
+            starts: &self.starts,
+            rows: &self.rows,
+            constant: &self.constant,
+            gain: &self.gain,
+            codes: &self.codes,
+        }
+    }
+
+    /// Codes all rows for the leaves of `tree`.
+    pub(crate) fn build(
+        rows: &Rows,
+        tree: &Tree,
+        (bits, copies): (Bits, usize),
+        job: &Job,
+    ) -> Result<Self> {
+        let leaves = tree.centroids.norm.len();
+        let second = if copies > 1 {
+            second_leaves(rows, tree, job)?
+        } else {
+            vec![u32::MAX; tree.rows.len()]
+        };
+        let mut lists: Vec<Vec<u32>> = (0..leaves)
+            .map(|j| match tree.starts.get(j..j + 2) {
+                Some(r) => (r[0]..r[1]).collect(),
+                None => Vec::new(),
+            })
+            .collect();
+        for (position, &leaf) in second.iter().enumerate() {
+            if leaf != u32::MAX {
+                lists[leaf as usize].push(position as u32);
+            }
+        }
+        let mut starts = vec![0u32];
+        for list in &lists {
+            starts.push(starts[starts.len() - 1] + list.len().next_multiple_of(BLOCK) as u32);
+        }
+        let slots = starts[leaves] as usize;
+        let block_bytes = bits.block_bytes(rows.space.work());
+        let mut out = Lists {
+            bits,
+            copies,
+            rows: vec![u32::MAX; slots],
+            constant: vec![f32::NAN; slots],
+            gain: vec![0.0; slots],
+            codes: vec![0; slots / BLOCK * block_bytes],
+            starts,
+        };
+        // Cut the arrays at the leaves, to fill them in parallel.
+        let mut parts = Vec::with_capacity(leaves);
+        let (mut r, mut c, mut g) = (&mut out.rows[..], &mut out.constant[..], &mut out.gain[..]);
+        let mut codes = &mut out.codes[..];
+        for (j, list) in lists.iter().enumerate() {
+            let n = list.len().next_multiple_of(BLOCK);
+            let (rj, cj, gj, kj);
+            (rj, r) = r.split_at_mut(n);
+            (cj, c) = c.split_at_mut(n);
+            (gj, g) = g.split_at_mut(n);
+            (kj, codes) = codes.split_at_mut(n / BLOCK * block_bytes);
+            parts.push((j, list, rj, cj, gj, kj));
+        }
+        parts
+            .into_par_iter()
+            .try_for_each(|(j, list, r, c, g, codes)| {
+                job.check()?;
+                let mut coder = Coder::new(rows, tree, j);
+                for (i, &position) in list.iter().enumerate() {
+                    r[i] = position;
+                    let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
+                    (c[i], g[i]) = coder.code(tree.rows[position as usize], bits, block, i % BLOCK);
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
+        Ok(out)
+    }
+}
+
+/// The second leaf of every position.
+fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
+    let blocks = tree.centroids.blocks();
+    let mut second = vec![u32::MAX; tree.rows.len()];
+    let mut parts = Vec::new();
+    let mut rest = &mut second[..];
+    for (j, range) in tree.starts.windows(2).enumerate() {
+        let part;
+        (part, rest) = rest.split_at_mut((range[1] - range[0]) as usize);
+        // Copies of a row beyond the first few are in no second list: they would fill one.
+        if !tree.surplus[j] {
+            parts.push((j, range[0] as usize, part));
+        }
+    }
+    parts.into_par_iter().try_for_each(|(j, first, part)| {
+        let mut coder = Coder::new(rows, tree, j);
+        let mut code = vec![128u8; rows.stride];
+        for (i, second) in part.iter_mut().enumerate() {
+            job.check()?;
+            let row = tree.rows[first + i];
+            let length = coder.residual(row);
+            let unit = if length > 0.0 {
+                (1.0 / length) as f32
+            } else {
+                0.0
+            };
+            coder.residual.iter_mut().for_each(|r| *r *= unit);
+            let (scale, _) = quantise(&coder.residual, &mut code);
+            let factor = 2.0 * rows.factors[row as usize].scale;
+            *second = codes::second_leaf(
+                level(),
+                &blocks,
+                &Second {
+                    row: rows.code(row),
+                    factor,
+                    residual: &code,
+                    residual_scale: scale,
+                    along: dot8(&coder.residual, &coder.point) as f32,
+                    own: codes::leaf_score(&blocks, j, rows.code(row), factor),
+                },
+            );
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    Ok(second)
+}
+
+/// Codes rows relative to one leaf.
+struct Coder<'a> {
+    rows: &'a Rows<'a>,
+    centroid: Vec<f32>,
+    point: Vec<f32>,
+    residual: Vec<f32>,
+    levels: Vec<f32>,
+}
+
+impl<'a> Coder<'a> {
+    fn new(rows: &'a Rows<'a>, tree: &Tree, leaf: usize) -> Self {
+        let c = &tree.centroids;
+        let work = rows.space.work();
+        let block = &c.codes[leaf / LANES * LANES * c.stride..][..LANES * c.stride];
+        let centroid = (0..work)
+            .map(|k| c.scale[leaf] * f32::from(block[k / 4 * 64 + leaf % LANES * 4 + k % 4]))
+            .collect();
+        Coder {
+            rows,
+            centroid,
+            point: vec![0.0; work],
+            residual: vec![0.0; work],
+            levels: vec![0.0; work],
+        }
+    }
+
+    /// Point and residual of a row, as its code has it; returns the length of the residual.
+    fn residual(&mut self, row: u32) -> f64 {
+        self.point.fill(0.0);
+        self.rows.add_to(row, &mut self.point);
+        for ((r, x), c) in self
+            .residual
+            .iter_mut()
+            .zip(&self.point)
+            .zip(&self.centroid)
+        {
+            *r = x - c;
+        }
+        dot8(&self.residual, &self.residual).sqrt()
+    }
+
+    /// Codes one row into its block; returns (constant, gain).
+    fn code(&mut self, row: u32, bits: Bits, block: &mut [u8], lane: usize) -> (f32, f32) {
+        let length = self.residual(row);
+        // The step of the best four equidistant levels for a normal distribution (Max 1960).
+        let step = 0.9957 * length / (self.residual.len() as f64).sqrt();
+        let per = if step > 1e-30 {
+            (1.0 / step) as f32
+        } else {
+            0.0
+        };
+        for (d, (u, &r)) in self.levels.iter_mut().zip(&self.residual).enumerate() {
+            let l = match bits {
+                Bits::One => u8::from(r > 0.0),
+                Bits::Two => (r * per + 2.0).clamp(0.0, 3.0) as u8,
+            };
+            *u = match bits {
+                Bits::One => 2.0 * f32::from(l) - 1.0,
+                Bits::Two => 2.0 * f32::from(l) - 3.0,
+            };
+            bits.put(block, lane, d, l);
+        }
+        let along = dot8(&self.residual, &self.levels);
+        let square = length * length;
+        let f = if along > 0.0 { square / along } else { 0.0 };
+        let constant = square + 2.0 * f * dot8(&self.centroid, &self.levels);
+        (constant as f32, (2.0 * f) as f32)
+    }
+}

@@ -1,0 +1,538 @@
+//! Estimates from codes of one or two bits a dimension, sixteen rows at a time: the first look at a leaf.
+//!
+//! A code holds u, one level a dimension: -1, 1 (one bit) or -3, -1, 1, 3 (two bits). With c its bits as a number,
+//! u = 2 c - m, m = 1 or 3, so <g, u> = 2 <g, c> - m sum(g) for a query code g. Sixteen rows are interleaved in rows
+//! of 64 bytes:
+//!
+//! ```text
+//! two bits   16 dimensions a row: bytes 4v..4v+4 belong to row v; bits 2j, 2j+1 of byte b are dimension 4j + b
+//!            -> (row >> 2j) & 3 meets a broadcast of four bytes of g in one multiply-add of bytes
+//! one bit    32 dimensions a row: byte 16 l + v holds dimensions 8l..8l+8 of row v
+//!            -> each half byte looks up the sum of its four dimensions in a table of sixteen bytes (André, Kermarrec
+//!               and Le Scouarnec 2015), scaled to seven bits, so that two sums fit a byte
+//! ```
+//!
+//! The estimate of row v is `base + constant[v] - gain[v] * (unit * x)`, x = 2 <g, c> - m sum(g) for two bits and the sum
+//! of table entries for one (`base` carries the rest). Sums are integers and the f32 steps are the same everywhere,
+//! so all levels agree bit for bit.
+#![allow(unsafe_code)]
+
+use super::Level;
+
+/// Rows in a block.
+pub const BLOCK: usize = 16;
+/// Bytes in a row of a block.
+const LINE: usize = 64;
+
+/// How many bits a dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    /// Signs.
+    One,
+    /// Four levels.
+    Two,
+}
+
+impl Bits {
+    /// Dimensions in a row of 64 bytes.
+    #[must_use]
+    pub fn per_line(self) -> usize {
+        match self {
+            Bits::One => 32,
+            Bits::Two => 16,
+        }
+    }
+
+    /// Bytes of a block of sixteen codes.
+    #[must_use]
+    pub fn block_bytes(self, dim: usize) -> usize {
+        dim.div_ceil(self.per_line()) * LINE
+    }
+
+    /// Puts a level (0..2 or 0..4) of one dimension of one row into its block, which must be zero there.
+    pub fn put(self, block: &mut [u8], row: usize, dim: usize, level: u8) {
+        let (line, d) = (dim / self.per_line() * LINE, dim % self.per_line());
+        match self {
+            Bits::One => block[line + d / 8 * 16 + row] |= level << (d % 8),
+            Bits::Two => block[line + row * 4 + d % 4] |= level << (d / 4 * 2),
+        }
+    }
+}
+
+/// A query, prepared for codes of one kind.
+#[derive(Debug, Default)]
+pub struct ScanQuery {
+    bits: Option<Bits>,
+    lines: usize,
+    /// Two bits: the query code, padded with zeros.
+    code: Vec<i8>,
+    /// One bit: for each line two times four tables of sixteen bytes.
+    tables: Vec<u8>,
+    /// Two bits: m sum(g). One bit: 0.
+    shift: i32,
+    /// What the integer is multiplied with.
+    unit: f32,
+    /// The smallest sum of the tables, as a value: one bit only.
+    least: f32,
+}
+
+/// The largest dimension whose sums of table entries fit sixteen bits, two for each line: 129 lines of at most 508.
+pub const MAX_DIM_ONE_BIT: usize = 129 * 32;
+
+impl ScanQuery {
+    /// Prepares the query code `g` (any length) with scale `scale`.
+    pub fn prepare(&mut self, bits: Bits, g: &[i8], scale: f32) {
+        self.bits = Some(bits);
+        self.lines = g.len().div_ceil(bits.per_line());
+        let sum: i32 = g.iter().map(|&g| i32::from(g)).sum();
+        match bits {
+            Bits::Two => {
+                self.code.clear();
+                self.code.extend_from_slice(g);
+                self.code.resize(self.lines * bits.per_line(), 0);
+                self.shift = 3 * sum;
+                self.unit = scale;
+                self.least = 0.0;
+            }
+            Bits::One => self.tables(g, sum, scale),
+        }
+    }
+
+    fn tables(&mut self, g: &[i8], sum: i32, scale: f32) {
+        assert!(
+            g.len() <= MAX_DIM_ONE_BIT,
+            "one-bit codes of {} dimensions",
+            g.len()
+        );
+        self.tables.clear();
+        self.tables.resize(self.lines * 2 * LINE, 0);
+        self.shift = 0;
+        let four = |i: usize| {
+            std::array::from_fn::<i32, 4, _>(|k| g.get(4 * i + k).map_or(0, |&g| i32::from(g)))
+        };
+        let groups = g.len().div_ceil(4);
+        let (mut least, mut widest) = (0, 1);
+        for i in 0..groups {
+            let (mut low, mut high) = (0, 0);
+            for g in four(i) {
+                low += g.min(0);
+                high += g.max(0);
+            }
+            least += low;
+            widest = widest.max(high - low);
+        }
+        // Entries are counted from the smallest of their table in steps of widest / 127.
+        let step = widest as f32 / 127.0;
+        let per = 1.0 / step;
+        for i in 0..groups {
+            let g = four(i);
+            let low: i32 = g.iter().map(|g| (*g).min(0)).sum();
+            // Group i: byte i / 2 of the row's bytes, low half first.
+            let (line, byte) = (i / 8, i / 2 % 4);
+            let table = &mut self.tables[line * 2 * LINE + (i % 2) * LINE + byte * 16..][..16];
+            let mut sums = [0i32; 16];
+            for (n, entry) in table.iter_mut().enumerate() {
+                if n > 0 {
+                    // The sum without the lowest bit that is set, and that bit's dimension.
+                    sums[n] = sums[n & (n - 1)] + g[n.trailing_zeros() as usize];
+                }
+                *entry = ((sums[n] - low) as f32 * per + 0.5) as u8;
+            }
+        }
+        self.unit = 2.0 * step * scale;
+        self.least = (2 * least - sum) as f32 * scale;
+    }
+}
+
+/// Writes the estimates of `out.len()` rows (a multiple of sixteen).
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn estimates(
+    level: Level,
+    query: &ScanQuery,
+    codes: &[u8],
+    constant: &[f32],
+    gain: &[f32],
+    base: f32,
+    out: &mut [f32],
+) {
+    let n = out.len();
+    let blocks = n / BLOCK;
+    assert!(n.is_multiple_of(BLOCK) && constant.len() == n && gain.len() == n);
+    assert_eq!(codes.len(), blocks * query.lines * LINE);
+    let Some(bits) = query.bits else { return };
+    match (level, bits) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: lengths were checked above; the level was detected.
+        (Level::Avx512, Bits::Two) => unsafe {
+            x86::two_avx512(query, codes, constant, gain, base, out)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Level::Avx512, Bits::One) => unsafe {
+            x86::one_avx512(query, codes, constant, gain, base, out)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Level::Avx2, Bits::Two) => unsafe {
+            x86::two_avx2(query, codes, constant, gain, base, out)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Level::Avx2, Bits::One) => unsafe {
+            x86::one_avx2(query, codes, constant, gain, base, out)
+        },
+        _ => {
+            for b in 0..blocks {
+                let block = &codes[b * query.lines * LINE..][..query.lines * LINE];
+                let sums = match bits {
+                    Bits::One => one_any(query, block),
+                    Bits::Two => two_any(query, block),
+                };
+                finish(query, &sums, b, constant, gain, base, out);
+            }
+        }
+    }
+}
+
+/// From integers to estimates, for one block.
+#[inline(always)]
+fn finish(
+    query: &ScanQuery,
+    sums: &[i32; BLOCK],
+    block: usize,
+    constant: &[f32],
+    gain: &[f32],
+    base: f32,
+    out: &mut [f32],
+) {
+    let at = block * BLOCK;
+    let (constant, gain) = (&constant[at..at + BLOCK], &gain[at..at + BLOCK]);
+    for (v, out) in out[at..at + BLOCK].iter_mut().enumerate() {
+        let x = query.unit * sums[v] as f32 + query.least;
+        *out = (base + constant[v]) - gain[v] * x;
+    }
+}
+
+fn two_any(query: &ScanQuery, block: &[u8]) -> [i32; BLOCK] {
+    let mut sums = [0i32; BLOCK];
+    for (line, g) in block.chunks_exact(LINE).zip(query.code.chunks_exact(16)) {
+        for (v, bytes) in line.chunks_exact(4).enumerate() {
+            for (d, &g) in g.iter().enumerate() {
+                sums[v] += i32::from((bytes[d % 4] >> (d / 4 * 2)) & 3) * i32::from(g);
+            }
+        }
+    }
+    sums.map(|s| 2 * s - query.shift)
+}
+
+fn one_any(query: &ScanQuery, block: &[u8]) -> [i32; BLOCK] {
+    let mut sums = [0i32; BLOCK];
+    for (line, tables) in block
+        .chunks_exact(LINE)
+        .zip(query.tables.chunks_exact(2 * LINE))
+    {
+        for (l, bytes) in line.chunks_exact(16).enumerate() {
+            for (sum, &byte) in sums.iter_mut().zip(bytes) {
+                *sum += i32::from(tables[l * 16 + usize::from(byte & 15)]);
+                *sum += i32::from(tables[LINE + l * 16 + usize::from(byte >> 4)]);
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{BLOCK, LINE, ScanQuery, finish};
+    use std::arch::x86_64::*;
+
+    /// The last step of `finish` in registers.
+    ///
+    /// # Safety
+    /// Sixteen numbers must follow `at` in each slice.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn store(
+        query: &ScanQuery,
+        sums: __m512i,
+        at: usize,
+        constant: &[f32],
+        gain: &[f32],
+        base: f32,
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (unit, least) = (_mm512_set1_ps(query.unit), _mm512_set1_ps(query.least));
+            let x = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_cvtepi32_ps(sums)), least);
+            let fixed = _mm512_add_ps(
+                _mm512_set1_ps(base),
+                _mm512_loadu_ps(constant.as_ptr().add(at)),
+            );
+            let change = _mm512_mul_ps(_mm512_loadu_ps(gain.as_ptr().add(at)), x);
+            _mm512_storeu_ps(out.as_mut_ptr().add(at), _mm512_sub_ps(fixed, change));
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `estimates`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    pub(super) unsafe fn two_avx512(
+        query: &ScanQuery,
+        codes: &[u8],
+        constant: &[f32],
+        gain: &[f32],
+        base: f32,
+        out: &mut [f32],
+    ) {
+        let lines = query.lines;
+        let mask = _mm512_set1_epi8(3);
+        let shift = _mm512_set1_epi32(query.shift);
+        // SAFETY: every line and every four bytes of the query exist, as `estimates` checked.
+        unsafe {
+            let g = query.code.as_ptr();
+            for b in 0..out.len() / BLOCK {
+                let p = codes.as_ptr().add(b * lines * LINE);
+                _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(8 * 1024).cast());
+                let mut acc = [_mm512_setzero_si512(); 4];
+                for line in 0..lines {
+                    let x = _mm512_loadu_si512(p.add(line * LINE).cast());
+                    let q = |j: usize| {
+                        _mm512_set1_epi32(g.add(line * 16 + j * 4).cast::<i32>().read_unaligned())
+                    };
+                    acc[0] = _mm512_dpbusd_epi32(acc[0], _mm512_and_si512(x, mask), q(0));
+                    let x1 = _mm512_and_si512(_mm512_srli_epi16::<2>(x), mask);
+                    acc[1] = _mm512_dpbusd_epi32(acc[1], x1, q(1));
+                    let x2 = _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask);
+                    acc[2] = _mm512_dpbusd_epi32(acc[2], x2, q(2));
+                    let x3 = _mm512_and_si512(_mm512_srli_epi16::<6>(x), mask);
+                    acc[3] = _mm512_dpbusd_epi32(acc[3], x3, q(3));
+                }
+                let sum = _mm512_add_epi32(
+                    _mm512_add_epi32(acc[0], acc[1]),
+                    _mm512_add_epi32(acc[2], acc[3]),
+                );
+                let sums = _mm512_sub_epi32(_mm512_add_epi32(sum, sum), shift);
+                store(query, sums, b * BLOCK, constant, gain, base, out);
+            }
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `estimates`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    pub(super) unsafe fn one_avx512(
+        query: &ScanQuery,
+        codes: &[u8],
+        constant: &[f32],
+        gain: &[f32],
+        base: f32,
+        out: &mut [f32],
+    ) {
+        let lines = query.lines;
+        let low = _mm512_set1_epi8(15);
+        let even = _mm512_set1_epi16(0xff);
+        // SAFETY: every line and every table exists, as `estimates` checked.
+        unsafe {
+            let t = query.tables.as_ptr();
+            for b in 0..out.len() / BLOCK {
+                let p = codes.as_ptr().add(b * lines * LINE);
+                let (mut acc_even, mut acc_odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+                for line in 0..lines {
+                    let x = _mm512_loadu_si512(p.add(line * LINE).cast());
+                    let table = t.add(line * 2 * LINE);
+                    let a = _mm512_shuffle_epi8(
+                        _mm512_loadu_si512(table.cast()),
+                        _mm512_and_si512(x, low),
+                    );
+                    let x = _mm512_and_si512(_mm512_srli_epi16::<4>(x), low);
+                    let c = _mm512_shuffle_epi8(_mm512_loadu_si512(table.add(LINE).cast()), x);
+                    // Two entries of seven bits fit eight; sixteen-bit sums of the even and the odd rows.
+                    let s = _mm512_add_epi8(a, c);
+                    acc_even = _mm512_add_epi16(acc_even, _mm512_and_si512(s, even));
+                    acc_odd = _mm512_add_epi16(acc_odd, _mm512_srli_epi16::<8>(s));
+                }
+                // Four parts of eight rows each: widen, then add the parts.
+                let add = |acc: __m512i| {
+                    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(acc));
+                    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(acc));
+                    let both = _mm512_add_epi32(low, high);
+                    _mm256_add_epi32(
+                        _mm512_castsi512_si256(both),
+                        _mm512_extracti64x4_epi64::<1>(both),
+                    )
+                };
+                let (e, o) = (add(acc_even), add(acc_odd));
+                let zip = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                let sums = _mm512_permutex2var_epi32(
+                    _mm512_castsi256_si512(e),
+                    zip,
+                    _mm512_castsi256_si512(o),
+                );
+                store(query, sums, b * BLOCK, constant, gain, base, out);
+            }
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `estimates`.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn two_avx2(
+        query: &ScanQuery,
+        codes: &[u8],
+        constant: &[f32],
+        gain: &[f32],
+        base: f32,
+        out: &mut [f32],
+    ) {
+        let lines = query.lines;
+        let mask = _mm256_set1_epi8(3);
+        let ones = _mm256_set1_epi16(1);
+        for b in 0..out.len() / BLOCK {
+            let mut sums = [0i32; BLOCK];
+            // SAFETY: every line and every four bytes of the query exist, as `estimates` checked.
+            unsafe {
+                let g = query.code.as_ptr();
+                let p = codes.as_ptr().add(b * lines * LINE);
+                for half in 0..2 {
+                    let mut acc = _mm256_setzero_si256();
+                    for line in 0..lines {
+                        let x = _mm256_loadu_si256(p.add(line * LINE + half * 32).cast());
+                        let mut step = |x: __m256i, j: usize| {
+                            let q = _mm256_set1_epi32(
+                                g.add(line * 16 + j * 4).cast::<i32>().read_unaligned(),
+                            );
+                            let pairs = _mm256_maddubs_epi16(_mm256_and_si256(x, mask), q);
+                            acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, ones));
+                        };
+                        step(x, 0);
+                        step(_mm256_srli_epi16::<2>(x), 1);
+                        step(_mm256_srli_epi16::<4>(x), 2);
+                        step(_mm256_srli_epi16::<6>(x), 3);
+                    }
+                    _mm256_storeu_si256(sums.as_mut_ptr().add(half * 8).cast(), acc);
+                }
+            }
+            let sums = sums.map(|s| 2 * s - query.shift);
+            finish(query, &sums, b, constant, gain, base, out);
+        }
+    }
+
+    /// # Safety
+    /// Lengths as checked by `estimates`.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn one_avx2(
+        query: &ScanQuery,
+        codes: &[u8],
+        constant: &[f32],
+        gain: &[f32],
+        base: f32,
+        out: &mut [f32],
+    ) {
+        let lines = query.lines;
+        let low = _mm256_set1_epi8(15);
+        let even = _mm256_set1_epi16(0xff);
+        for b in 0..out.len() / BLOCK {
+            let (mut acc_even, mut acc_odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            // SAFETY: every line and every table exists, as `estimates` checked.
+            unsafe {
+                let p = codes.as_ptr().add(b * lines * LINE);
+                for half in 0..lines * 2 {
+                    let x = _mm256_loadu_si256(p.add(half * 32).cast());
+                    let table = query
+                        .tables
+                        .as_ptr()
+                        .add(half / 2 * 2 * LINE + half % 2 * 32);
+                    let a = _mm256_shuffle_epi8(
+                        _mm256_loadu_si256(table.cast()),
+                        _mm256_and_si256(x, low),
+                    );
+                    let x = _mm256_and_si256(_mm256_srli_epi16::<4>(x), low);
+                    let c = _mm256_shuffle_epi8(_mm256_loadu_si256(table.add(LINE).cast()), x);
+                    let s = _mm256_add_epi8(a, c);
+                    acc_even = _mm256_add_epi16(acc_even, _mm256_and_si256(s, even));
+                    acc_odd = _mm256_add_epi16(acc_odd, _mm256_srli_epi16::<8>(s));
+                }
+            }
+            let (mut e, mut o) = ([0u16; 16], [0u16; 16]);
+            // SAFETY: sixteen u16 each.
+            unsafe {
+                _mm256_storeu_si256(e.as_mut_ptr().cast(), acc_even);
+                _mm256_storeu_si256(o.as_mut_ptr().cast(), acc_odd);
+            }
+            let mut sums = [0i32; BLOCK];
+            for i in 0..8 {
+                sums[2 * i] = i32::from(e[i]) + i32::from(e[i + 8]);
+                sums[2 * i + 1] = i32::from(o[i]) + i32::from(o[i + 8]);
+            }
+            finish(query, &sums, b, constant, gain, base, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_the_same_bits_on_every_level_and_near_the_plain_sum() {
+        let mut state = 5u64;
+        let mut byte = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        for bits in [Bits::One, Bits::Two] {
+            for dim in [
+                1, 3, 4, 8, 15, 16, 17, 31, 32, 33, 50, 100, 128, 384, 785, 4128,
+            ] {
+                let n = 48;
+                let g: Vec<i8> = (0..dim).map(|_| (byte() as i8).max(-127)).collect();
+                let levels: Vec<u8> = (0..n * dim)
+                    .map(|_| byte() & if bits == Bits::One { 1 } else { 3 })
+                    .collect();
+                let mut codes = vec![0u8; n / BLOCK * bits.block_bytes(dim)];
+                for (row, levels) in levels.chunks(dim).enumerate() {
+                    let block =
+                        &mut codes[row / BLOCK * bits.block_bytes(dim)..][..bits.block_bytes(dim)];
+                    for (d, &l) in levels.iter().enumerate() {
+                        bits.put(block, row % BLOCK, d, l);
+                    }
+                }
+                let constant: Vec<f32> = (0..n).map(|_| f32::from(byte())).collect();
+                let gain: Vec<f32> = (0..n).map(|_| f32::from(byte()) / 300.0).collect();
+                let mut query = ScanQuery::default();
+                query.prepare(bits, &g, 0.01);
+                let mut all = Vec::new();
+                for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
+                    let mut out = vec![0.0; n];
+                    estimates(level, &query, &codes, &constant, &gain, 2.5, &mut out);
+                    for (row, &got) in out.iter().enumerate() {
+                        let u = |d: usize| match bits {
+                            Bits::One => 2 * i32::from(levels[row * dim + d]) - 1,
+                            Bits::Two => 2 * i32::from(levels[row * dim + d]) - 3,
+                        };
+                        let dot: i32 = (0..dim).map(|d| u(d) * i32::from(g[d])).sum();
+                        let want = 2.5 + constant[row] - gain[row] * 0.01 * dot as f32;
+                        // A table entry is off by half a step of 4: at most 2 * 2 for each four dimensions.
+                        let off = if bits == Bits::One {
+                            4.0 * dim.div_ceil(4) as f32
+                        } else {
+                            0.0
+                        };
+                        let tolerance = gain[row] * 0.01 * off + 1e-3;
+                        assert!(
+                            (got - want).abs() <= tolerance,
+                            "{level:?} {bits:?} {dim}: {got} {want}"
+                        );
+                    }
+                    all.push(out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+                }
+                assert!(all.windows(2).all(|w| w[0] == w[1]), "{bits:?} {dim}");
+            }
+        }
+    }
+}
