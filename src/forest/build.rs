@@ -373,8 +373,7 @@ impl<'a> Image<'a> {
                 Kind::Curve => Part::new(&curve),
                 Kind::ListStarts => lists.map_or_else(Part::none, |l| Part::new(&l.starts)),
                 Kind::ListRows => lists.map_or_else(Part::none, |l| Part::new(&l.rows)),
-                Kind::ListConstant => lists.map_or_else(Part::none, |l| Part::new(&l.constant)),
-                Kind::ListGain => lists.map_or_else(Part::none, |l| Part::new(&l.gain)),
+
                 Kind::ListCodes => lists.map_or_else(Part::none, |l| Part::new(&l.codes)),
                 Kind::Vectors => Part::Rows(
                     Source::Borrowed(bytemuck::cast_slice(v.rows)),

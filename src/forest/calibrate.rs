@@ -19,6 +19,7 @@ use crate::job::Job;
 use crate::kernel::codes::{self, LANES};
 use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, estimates};
+use crate::kernel::select;
 
 /// Rows taken as queries.
 const QUERIES: usize = 384;
@@ -30,8 +31,13 @@ const PROMISES: [f32; 14] = [
 ];
 /// How much of what is missing to 1 a point must do better than its promise.
 const MARGIN: f64 = 0.1;
-/// Estimates kept for a second look, for k = 10 and in tenths of k above.
-const KEPT: [usize; 9] = [24, 36, 56, 80, 120, 180, 280, 420, 640];
+/// Estimates kept for a second look, for each class.
+const KEPT: [[usize; 8]; 2] = [
+    [24, 36, 56, 80, 120, 180, 280, 420],
+    [140, 180, 240, 320, 440, 600, 840, 1200],
+];
+/// The most of them.
+const MOST: usize = 1200;
 
 /// One point of the curve.
 pub(crate) type Point = [f32; 4];
@@ -83,14 +89,11 @@ pub(crate) fn curve(
             let goal = f64::from(promise) + MARGIN * (1.0 - f64::from(promise));
             let mut best: Option<(f64, usize, usize)> = None;
             for (s, &slots) in ladder.iter().enumerate() {
-                for (r, kept) in KEPT.iter().enumerate() {
-                    let found: usize = parts
-                        .iter()
-                        .map(|p| p[(class * ladder.len() + s) * KEPT.len() + r])
-                        .sum();
-                    let cost = cost(lists, slots, kept * k / 10);
+                for (r, &kept) in KEPT[class].iter().enumerate() {
+                    let found: usize = parts.iter().map(|p| p[(s * 2 + class) * 8 + r]).sum();
+                    let cost = cost(lists, slots, kept);
                     if found as f64 >= goal * possible as f64 && best.is_none_or(|b| cost < b.0) {
-                        best = Some((cost, slots, kept * k / 10));
+                        best = Some((cost, slots, kept));
                     }
                 }
             }
@@ -220,55 +223,60 @@ fn replay(
         .collect();
     let mut query = ScanQuery::default();
     query.prepare(lists.bits, &code, factor);
-    let mut out = vec![0; CLASSES.len() * ladder.len() * KEPT.len()];
-    let mut all: Vec<f32> = Vec::new();
-    // Where the neighbours are among all estimates: (rank, place).
-    let mut hits: Vec<(usize, usize)> = Vec::new();
-    let mut leaves = order.iter();
-    let mut sorted = Vec::new();
-    for (s, &slots) in ladder.iter().enumerate() {
-        while all.len() < slots
-            && let Some(&leaf) = leaves.next()
+    let mut out = Vec::with_capacity(ladder.len() * 16);
+    // The smallest estimates so far, and those of the neighbours: (rank, estimate).
+    let mut pool: Vec<f32> = Vec::new();
+    let mut hits: Vec<(usize, f32)> = Vec::new();
+    let mut limit = f32::INFINITY;
+    let (mut places, mut values, mut scanned) = (Vec::new(), Vec::new(), 0);
+    let mut leaves = order.iter().map(|&leaf| leaf as usize);
+    for &slots in ladder {
+        while scanned < slots
+            && let Some(leaf) = leaves.next()
         {
-            let range = lists.slots(leaf as usize);
-            let at = all.len();
-            all.resize(at + range.len(), 0.0);
+            let range = lists.slots(leaf);
+            scanned += range.len();
+            values.resize(range.len(), 0.0);
             estimates(
                 level(),
                 &query,
                 lists.codes_of(&range),
-                &lists.constant[range.clone()],
-                &lists.gain[range.clone()],
-                scores[leaf as usize],
-                &mut all[at..],
+                &[],
+                scores[leaf],
+                &mut values,
             );
-            for (i, &position) in lists.rows[range].iter().enumerate() {
-                if position == own {
+            for (value, position) in values.iter_mut().zip(&lists.rows[range]) {
+                if *position == own {
                     // The query itself is not there when another asks.
-                    all[at + i] = f32::NAN;
-                } else if let Some(&rank) = near.get(&position) {
-                    hits.push((rank, at + i));
+                    *value = f32::NAN;
+                } else if let Some(&rank) = near.get(position) {
+                    hits.push((rank, *value));
                 }
+            }
+            select::pairs(level(), &values, limit, 0, &mut places, &mut pool);
+            places.clear();
+            if pool.len() > 4 * MOST {
+                pool.select_nth_unstable_by(MOST - 1, f32::total_cmp);
+                pool.truncate(MOST);
+                limit = pool[MOST - 1];
             }
         }
-        for (class, &k) in CLASSES.iter().enumerate() {
-            sorted.clear();
-            sorted.extend(all.iter().copied().filter(|e| !e.is_nan()));
-            let most = (KEPT[KEPT.len() - 1] * k / 10).min(sorted.len());
-            if most == 0 {
-                continue;
-            }
-            sorted.select_nth_unstable_by(most - 1, f32::total_cmp);
-            sorted.truncate(most);
-            sorted.sort_unstable_by(f32::total_cmp);
-            for (r, kept) in KEPT.iter().enumerate() {
-                let limit = sorted[(kept * k / 10).min(most) - 1];
-                let mut found = [false; CLASSES[CLASSES.len() - 1]];
-                for &(rank, at) in &hits {
-                    found[rank] |= rank < k && all[at] <= limit;
+        pool.sort_unstable_by(f32::total_cmp);
+        pool.truncate(MOST);
+        if pool.len() == MOST {
+            limit = pool[MOST - 1];
+        }
+        for (&k, kept) in CLASSES.iter().zip(&KEPT) {
+            for &kept in kept {
+                let Some(&limit) = pool.get(kept - 1).or(pool.last()) else {
+                    out.push(0);
+                    continue;
+                };
+                let mut found = [false; CLASSES[1]];
+                for &(rank, value) in &hits {
+                    found[rank] |= rank < k && value <= limit;
                 }
-                out[(class * ladder.len() + s) * KEPT.len() + r] =
-                    found.iter().filter(|f| **f).count();
+                out.push(found.iter().filter(|f| **f).count());
             }
         }
     }

@@ -246,8 +246,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
             block_bytes: bits.block_bytes(self.space.work()),
             starts: self.section(Kind::ListStarts),
             rows: self.section(Kind::ListRows),
-            constant: self.section(Kind::ListConstant),
-            gain: self.section(Kind::ListGain),
+
             codes: self.section(Kind::ListCodes),
         })
     }
@@ -370,11 +369,20 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 "index file: the list of leaf {leaf} is out of order"
             );
         }
-        for ((&p, constant), gain) in lists.rows.iter().zip(lists.constant).zip(lists.gain) {
-            ensure!(
-                constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
-                "index file: a slot has no estimate"
-            );
+        let factors = 2 * LANES * 4;
+        for (rows, block) in lists
+            .rows
+            .chunks(LANES)
+            .zip(lists.codes.chunks(lists.block_bytes))
+        {
+            let numbers: &[f32] = bytemuck::cast_slice(&block[block.len() - factors..]);
+            let (constant, gain) = numbers.split_at(LANES);
+            for ((&p, constant), gain) in rows.iter().zip(constant).zip(gain) {
+                ensure!(
+                    constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
+                    "index file: a slot has no estimate"
+                );
+            }
         }
         Ok(())
     }

@@ -29,10 +29,8 @@
 //! 16 vectors     f32 [n][dim]       in order of position, as they came
 //! 17 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
 //! 18 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
-//! 19 list const  f32 [slots]        NaN where a slot pads
-//! 20 list gain   f32 [slots]
-//! 21 list codes  u8  [slots / 16][lines][64]                 see kernel/scan.rs
-//! (17 to 21 are empty, or one start, where an index has no lists)
+//! 19 list codes  u8  [slots / 16][lines + 2][64]             see kernel/scan.rs; constant NaN where a slot pads
+//! (17 to 19 are empty, or one start, where an index has no lists)
 //! ```
 //!
 //! Little-endian. The checksum of a section is XXH3-64 of its bytes with the zeros behind it, so no byte of the file
@@ -79,12 +77,11 @@ pub(crate) enum Kind {
     Vectors,
     ListStarts,
     ListRows,
-    ListConstant,
-    ListGain,
+
     ListCodes,
 }
 
-pub(crate) const KINDS: [Kind; 21] = [
+pub(crate) const KINDS: [Kind; 19] = [
     Kind::Mean,
     Kind::Trees,
     Kind::LeafCodes,
@@ -103,8 +100,6 @@ pub(crate) const KINDS: [Kind; 21] = [
     Kind::Vectors,
     Kind::ListStarts,
     Kind::ListRows,
-    Kind::ListConstant,
-    Kind::ListGain,
     Kind::ListCodes,
 ];
 
@@ -351,7 +346,7 @@ impl Layout {
                 Kind::Vectors => n * h.dim as u128 * 4,
                 // As many as tree 0 has leaves: checked when its table has been read.
                 Kind::ListStarts => self.range(kind).len().next_multiple_of(4) as u128,
-                Kind::ListRows | Kind::ListConstant | Kind::ListGain => slots as u128 * 4,
+                Kind::ListRows => slots as u128 * 4,
                 Kind::ListCodes => (slots / BLOCK) as u128 * block as u128,
             };
             let got = self.range(kind).len() as u128;

@@ -49,13 +49,10 @@ pub(crate) fn kind(n: usize, work: usize) -> Option<(Bits, usize)> {
 #[derive(Debug)]
 pub(crate) struct Lists {
     pub(crate) bits: Bits,
-    pub(crate) copies: usize,
     /// `[leaves + 1]`, in slots, multiples of sixteen.
     pub(crate) starts: Vec<u32>,
     /// Position of the row in each slot; `u32::MAX` where it pads.
     pub(crate) rows: Vec<u32>,
-    pub(crate) constant: Vec<f32>,
-    pub(crate) gain: Vec<f32>,
     pub(crate) codes: Vec<u8>,
 }
 
@@ -66,8 +63,6 @@ pub(crate) struct View<'a> {
     pub(crate) block_bytes: usize,
     pub(crate) starts: &'a [u32],
     pub(crate) rows: &'a [u32],
-    pub(crate) constant: &'a [f32],
-    pub(crate) gain: &'a [f32],
     pub(crate) codes: &'a [u8],
 }
 
@@ -95,8 +90,7 @@ impl Lists {
             block_bytes: self.bits.block_bytes(work),
             starts: &self.starts,
             rows: &self.rows,
-            constant: &self.constant,
-            gain: &self.gain,
+
             codes: &self.codes,
         }
     }
@@ -133,38 +127,37 @@ impl Lists {
         let block_bytes = bits.block_bytes(rows.space.work());
         let mut out = Lists {
             bits,
-            copies,
             rows: vec![u32::MAX; slots],
-            constant: vec![f32::NAN; slots],
-            gain: vec![0.0; slots],
+
             codes: vec![0; slots / BLOCK * block_bytes],
             starts,
         };
         // Cut the arrays at the leaves, to fill them in parallel.
         let mut parts = Vec::with_capacity(leaves);
-        let (mut r, mut c, mut g) = (&mut out.rows[..], &mut out.constant[..], &mut out.gain[..]);
+        let mut r = &mut out.rows[..];
         let mut codes = &mut out.codes[..];
         for (j, list) in lists.iter().enumerate() {
             let n = list.len().next_multiple_of(BLOCK);
-            let (rj, cj, gj, kj);
+            let (rj, kj);
             (rj, r) = r.split_at_mut(n);
-            (cj, c) = c.split_at_mut(n);
-            (gj, g) = g.split_at_mut(n);
+
             (kj, codes) = codes.split_at_mut(n / BLOCK * block_bytes);
-            parts.push((j, list, rj, cj, gj, kj));
+            parts.push((j, list, rj, kj));
         }
-        parts
-            .into_par_iter()
-            .try_for_each(|(j, list, r, c, g, codes)| {
-                job.check()?;
-                let mut coder = Coder::new(rows, tree, j);
-                for (i, &position) in list.iter().enumerate() {
-                    r[i] = position;
-                    let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
-                    (c[i], g[i]) = coder.code(tree.rows[position as usize], bits, block, i % BLOCK);
-                }
-                Ok::<_, anyhow::Error>(())
-            })?;
+        parts.into_par_iter().try_for_each(|(j, list, r, codes)| {
+            job.check()?;
+            let mut coder = Coder::new(rows, tree, j);
+            for (i, &position) in list.iter().enumerate() {
+                r[i] = position;
+                let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
+                coder.code(tree.rows[position as usize], bits, block, i % BLOCK);
+            }
+            for i in list.len()..list.len().next_multiple_of(BLOCK) {
+                let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
+                bits.put_factors(block, i % BLOCK, f32::NAN, 0.0);
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
         Ok(out)
     }
 }
@@ -257,8 +250,8 @@ impl<'a> Coder<'a> {
         dot8(&self.residual, &self.residual).sqrt()
     }
 
-    /// Codes one row into its block; returns (constant, gain).
-    fn code(&mut self, row: u32, bits: Bits, block: &mut [u8], lane: usize) -> (f32, f32) {
+    /// Codes one row into its block.
+    fn code(&mut self, row: u32, bits: Bits, block: &mut [u8], lane: usize) {
         let length = self.residual(row);
         // The step of the best four equidistant levels for a normal distribution (Max 1960).
         let step = 0.9957 * length / (self.residual.len() as f64).sqrt();
@@ -282,6 +275,6 @@ impl<'a> Coder<'a> {
         let square = length * length;
         let f = if along > 0.0 { square / along } else { 0.0 };
         let constant = square + 2.0 * f * dot8(&self.centroid, &self.levels);
-        (constant as f32, (2.0 * f) as f32)
+        bits.put_factors(block, lane, constant as f32, (2.0 * f) as f32);
     }
 }

@@ -30,6 +30,7 @@ impl Rotation {
     }
 
     /// Turns `v` in place.
+    #[inline(always)]
     pub(crate) fn apply(&self, v: &mut [f32]) {
         debug_assert_eq!(v.len(), self.dim);
         if self.dim < 2 {
@@ -49,6 +50,7 @@ impl Rotation {
 }
 
 /// Walsh-Hadamard transform, scaled to keep the norm. The length is a power of two.
+#[inline(always)]
 fn hadamard(v: &mut [f32]) {
     let n = v.len();
     let mut h = 1;

@@ -26,6 +26,7 @@ use super::space::{Role, Space};
 use super::topk::{Hit, TopK};
 use crate::kernel::bound::{self, Bound, Chunk};
 use crate::kernel::codes::{self, LANES};
+use crate::kernel::dispatch::prefetch;
 use crate::kernel::scan::{ScanQuery, estimates};
 use crate::kernel::{kernels, level, select};
 use crate::vector::{Metric, exact};
@@ -73,7 +74,8 @@ pub struct Scratch {
     near: Vec<(f32, u32)>,
     scan: ScanQuery,
     estimates: Vec<f32>,
-    segments: Vec<(u32, u32)>,
+    values: Vec<f32>,
+    places: Vec<u32>,
     table: Vec<u32>,
 }
 
@@ -215,6 +217,18 @@ struct Scan<'a, B: AsRef<[u8]>> {
     query: Query<'a>,
 }
 
+/// Keeps the slots whose estimate is at most `limit`.
+fn keep(limit: f32, slots: &mut Vec<u32>, estimates: &mut Vec<f32>) {
+    let mut kept = 0;
+    for i in 0..slots.len() {
+        slots[kept] = slots[i];
+        estimates[kept] = estimates[i];
+        kept += usize::from(estimates[i] <= limit);
+    }
+    slots.truncate(kept);
+    estimates.truncate(kept);
+}
+
 /// Leaves each of the positions below `n` in the list once, in order.
 fn once(list: &mut Vec<u32>, n: usize, table: &mut Vec<u32>) {
     // A hash table with room to spare, in the first cache; `u32::MAX` is free.
@@ -237,10 +251,10 @@ fn once(list: &mut Vec<u32>, n: usize, table: &mut Vec<u32>) {
 
 /// The `least` leaves with the smallest scores (or somewhat more, or all), nearest first, the first of equals first.
 /// The low half of an entry is the leaf.
-fn nearest(scores: &[f32], least: usize, mut order: Vec<u64>) -> Vec<u64> {
+fn nearest(scores: &[f32], least: usize, mut order: Vec<u64>, places: &mut Vec<u32>) -> Vec<u64> {
     let limit = select::limit_for(level(), scores, least, least + least / 2 + 8);
-    let mut places = Vec::new();
-    select::places(level(), scores, limit, 0, &mut places);
+    places.clear();
+    select::places(level(), scores, limit, 0, places);
     order.clear();
     order.extend(
         places
@@ -291,7 +305,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let mut done = 0;
         loop {
             // The nearest leaves, in order; more of them if they turn out to be too few.
-            let order = nearest(&s.scores, least, std::mem::take(&mut s.order));
+            let order = nearest(
+                &s.scores,
+                least,
+                std::mem::take(&mut s.order),
+                &mut s.places,
+            );
             for key in &order[done.min(order.len())..] {
                 let (new, all) = self.leaf((key & 0xffff_ffff) as usize, several, s);
                 looked += new;
@@ -322,7 +341,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let mut least = effort.slots / each * 5 / 4 + 8;
         let mut order = std::mem::take(&mut s.order);
         let taken = loop {
-            order = nearest(&s.scores, least, order);
+            order = nearest(&s.scores, least, order, &mut s.places);
             let (mut slots, mut taken) = (0, 0);
             while slots < effort.slots && taken < order.len() {
                 slots += lists.slots((order[taken] & 0xffff_ffff) as usize).len();
@@ -334,47 +353,43 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             least *= 2;
         };
         order.truncate(taken);
-        order.sort_unstable_by_key(|&key| key as u32);
+        // The nearest eight set the limit; the rest in the order of the file, for the prefetcher's sake.
+        if let Some(rest) = order.get_mut(8..) {
+            rest.sort_unstable_by_key(|&key| key as u32);
+        }
+        let (least, most) = (effort.kept, effort.kept + effort.kept / 4 + 4);
+        let mut limit = f32::INFINITY;
+        let mut list = std::mem::take(&mut s.list);
+        list.clear();
         s.estimates.clear();
-        s.segments.clear();
-        for key in &order {
-            let leaf = (key & 0xffff_ffff) as usize;
-            let range = lists.slots(leaf);
-            let at = s.estimates.len();
-            s.segments.push((range.start as u32, at as u32));
-            s.estimates.resize(at + range.len(), 0.0);
+        for (i, key) in order.iter().enumerate() {
+            let leaf = |key: &u64| (key & 0xffff_ffff) as usize;
+            let slots = lists.slots(leaf(key));
+            let next = order.get(i + 1).map_or(0..0, |key| lists.slots(leaf(key)));
+            s.values.resize(slots.len(), 0.0);
+            let (codes, next) = (lists.codes_of(&slots), lists.codes_of(&next));
             estimates(
                 level(),
                 &s.scan,
-                lists.codes_of(&range),
-                &lists.constant[range.clone()],
-                &lists.gain[range],
-                s.scores[leaf],
-                &mut s.estimates[at..],
+                codes,
+                next,
+                s.scores[leaf(key)],
+                &mut s.values,
             );
+            select::pairs(
+                level(),
+                &s.values,
+                limit,
+                slots.start as u32,
+                &mut list,
+                &mut s.estimates,
+            );
+            if list.len() > 3 * most || i + 1 == order.len() {
+                limit = select::limit_for(level(), &s.estimates, least, most).min(limit);
+                keep(limit, &mut list, &mut s.estimates);
+            }
         }
         s.order = order;
-        let limit = select::limit_for(
-            level(),
-            &s.estimates,
-            effort.kept,
-            effort.kept + effort.kept / 4 + 4,
-        );
-        let mut list = std::mem::take(&mut s.list);
-        list.clear();
-        for (i, &(slot, at)) in s.segments.iter().enumerate() {
-            let end = s
-                .segments
-                .get(i + 1)
-                .map_or(s.estimates.len(), |next| next.1 as usize);
-            select::places(
-                level(),
-                &s.estimates[at as usize..end],
-                limit,
-                slot,
-                &mut list,
-            );
-        }
         for slot in &mut list {
             *slot = lists.rows[*slot as usize];
         }
@@ -456,7 +471,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         s.done.clear();
         s.done.resize(leaves, false);
         let wanted = 2 * first / f.layout.header.leaf.max(1) + 4;
-        let order = nearest(&s.scores, wanted, std::mem::take(&mut s.order));
+        let order = nearest(
+            &s.scores,
+            wanted,
+            std::mem::take(&mut s.order),
+            &mut s.places,
+        );
         let mut looked = 0;
         for key in &order {
             if looked >= first {
@@ -598,6 +618,9 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         if !self.hidden.is_empty() && self.hidden.contains(&self.forest.ids()[position as usize]) {
             return;
         }
+        // The row is read when eight wait: by then it is near. What follows its first lines the processor fetches.
+        let row: &[u8] = bytemuck::cast_slice(self.forest.vector_at(position as usize));
+        prefetch(&row[..row.len().min(512)]);
         self.queue[self.waiting] = position;
         self.waiting += 1;
         if self.waiting == self.queue.len() {

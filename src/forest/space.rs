@@ -18,7 +18,8 @@
 //! build did.
 
 use super::rotate::Rotation;
-use crate::kernel::codes;
+use crate::kernel::dispatch::{self, Task};
+use crate::kernel::{codes, level};
 use crate::vector::{Metric, exact};
 
 /// Whether a vector is one of the indexed or the one that is looked for. Only `dot` tells them apart.
@@ -61,7 +62,25 @@ pub(crate) fn work_dim(metric: Metric, dim: usize) -> usize {
     dim + usize::from(metric == Metric::Dot)
 }
 
+/// One vector to be coded.
+struct Encode<'a> {
+    space: &'a Space,
+    x: &'a [f32],
+    role: Role,
+    p: &'a mut Vec<f32>,
+    out: &'a mut [u8],
+}
+
+impl Task for Encode<'_> {
+    type Output = Option<Factors>;
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.space.encode_here(self.x, self.role, self.p, self.out)
+    }
+}
+
 /// Inner product in f64, eight interleaved sums: the same everywhere, faster than one sum.
+#[inline(always)]
 pub(crate) fn dot8(a: &[f32], b: &[f32]) -> f64 {
     let mut acc = [0.0f64; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -121,6 +140,7 @@ impl Space {
     }
 
     /// What a vector is multiplied with to become a point.
+    #[inline(always)]
     pub(crate) fn multiplier(metric: Metric, unit: f64, x: &[f32], role: Role) -> f64 {
         match (metric, role) {
             (Metric::L2, _) | (Metric::Dot, Role::Item) => unit,
@@ -132,6 +152,7 @@ impl Space {
     }
 
     /// The last component of an item's point under `dot`.
+    #[inline(always)]
     pub(crate) fn lift(unit: f64, x: &[f32]) -> f64 {
         let inside = dot8(x, x).sqrt() * unit;
         (1.0 - inside * inside).max(0.0).sqrt()
@@ -140,6 +161,24 @@ impl Space {
     /// The code of `x` into `out` (`stride` bytes), by way of `p` (any length; holds the turned point afterwards).
     /// `None` when the point is too far out for f32 or not finite: then nothing is known about it.
     pub(crate) fn encode(
+        &self,
+        x: &[f32],
+        role: Role,
+        p: &mut Vec<f32>,
+        out: &mut [u8],
+    ) -> Option<Factors> {
+        let task = Encode {
+            space: self,
+            x,
+            role,
+            p,
+            out,
+        };
+        dispatch::run(level(), task)
+    }
+
+    #[inline(always)]
+    fn encode_here(
         &self,
         x: &[f32],
         role: Role,
@@ -230,6 +269,7 @@ impl Space {
 }
 
 /// The code of `p` into `out`, its scale, and the sum of squares of the code.
+#[inline(always)]
 pub(crate) fn quantise(p: &[f32], out: &mut [u8]) -> (f32, i64) {
     let largest = p.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     out.fill(128);

@@ -13,6 +13,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Level;
+use super::dispatch::prefetch;
 
 /// Leaves in one block.
 pub const LANES: usize = 16;
@@ -77,6 +78,10 @@ pub fn row_dots(level: Level, codes: &[u8], query: &[i8], out: &mut [i32]) {
 pub fn gather_dots(level: Level, codes: &[u8], positions: &[u32], query: &[i8], out: &mut [i32]) {
     let rows = codes.len().checked_div(query.len()).unwrap_or(0);
     assert!(positions.iter().all(|&p| (p as usize) < rows) && positions.len() <= out.len());
+    let size = query.len();
+    for &p in positions {
+        prefetch(&codes[p as usize * size..][..size]);
+    }
     let row = |i: usize| positions[i] as usize;
     // SAFETY: every position was just checked against the number of rows; the level was detected.
     unsafe { dots(level, codes.as_ptr(), row, positions.len(), query, out) }

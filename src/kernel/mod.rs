@@ -25,6 +25,7 @@ pub mod window;
 
 pub mod bound;
 pub mod codes;
+pub mod dispatch;
 pub mod scan;
 pub mod select;
 

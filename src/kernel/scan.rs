@@ -12,12 +12,15 @@
 //!               and Le Scouarnec 2015), scaled to seven bits, so that two sums fit a byte
 //! ```
 //!
+//! A block is its lines, then sixteen `constant` and sixteen `gain` (f32): one sequential stream.
+//!
 //! The estimate of row v is `base + constant[v] - gain[v] * (unit * x)`, x = 2 <g, c> - m sum(g) for two bits and the sum
 //! of table entries for one (`base` carries the rest). Sums are integers and the f32 steps are the same everywhere,
 //! so all levels agree bit for bit.
 #![allow(unsafe_code)]
 
 use super::Level;
+use super::dispatch::prefetch;
 
 /// Rows in a block.
 pub const BLOCK: usize = 16;
@@ -46,7 +49,14 @@ impl Bits {
     /// Bytes of a block of sixteen codes.
     #[must_use]
     pub fn block_bytes(self, dim: usize) -> usize {
-        dim.div_ceil(self.per_line()) * LINE
+        (dim.div_ceil(self.per_line()) + 2) * LINE
+    }
+
+    /// Puts the two numbers of one row into its block of sixteen codes.
+    pub fn put_factors(self, block: &mut [u8], row: usize, constant: f32, gain: f32) {
+        let at = block.len() - 2 * LINE + 4 * row;
+        block[at..at + 4].copy_from_slice(&constant.to_le_bytes());
+        block[at + LINE..at + LINE + 4].copy_from_slice(&gain.to_le_bytes());
     }
 
     /// Puts a level (0..2 or 0..4) of one dimension of one row into its block, which must be zero there.
@@ -144,7 +154,8 @@ impl ScanQuery {
     }
 }
 
-/// Writes the estimates of `out.len()` rows (a multiple of sixteen).
+/// Writes the estimates of `out.len()` rows (a multiple of sixteen). `next` is what will be scanned after this: it is
+/// brought near meanwhile.
 ///
 /// # Panics
 /// When lengths do not fit.
@@ -152,45 +163,35 @@ pub fn estimates(
     level: Level,
     query: &ScanQuery,
     codes: &[u8],
-    constant: &[f32],
-    gain: &[f32],
+    next: &[u8],
     base: f32,
     out: &mut [f32],
 ) {
-    let n = out.len();
-    let blocks = n / BLOCK;
-    assert!(n.is_multiple_of(BLOCK) && constant.len() == n && gain.len() == n);
-    assert_eq!(codes.len(), blocks * query.lines * LINE);
+    let blocks = out.len() / BLOCK;
+    assert!(out.len().is_multiple_of(BLOCK));
+    assert_eq!(codes.len(), blocks * (query.lines + 2) * LINE);
     let Some(bits) = query.bits else { return };
     match (level, bits) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: lengths were checked above; the level was detected.
-        (Level::Avx512, Bits::Two) => unsafe {
-            x86::two_avx512(query, codes, constant, gain, base, out)
-        },
+        (Level::Avx512, Bits::Two) => unsafe { x86::two_avx512(query, codes, next, base, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (Level::Avx512, Bits::One) => unsafe {
-            x86::one_avx512(query, codes, constant, gain, base, out)
-        },
+        (Level::Avx512, Bits::One) => unsafe { x86::one_avx512(query, codes, next, base, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (Level::Avx2, Bits::Two) => unsafe {
-            x86::two_avx2(query, codes, constant, gain, base, out)
-        },
+        (Level::Avx2, Bits::Two) => unsafe { x86::two_avx2(query, codes, next, base, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (Level::Avx2, Bits::One) => unsafe {
-            x86::one_avx2(query, codes, constant, gain, base, out)
-        },
+        (Level::Avx2, Bits::One) => unsafe { x86::one_avx2(query, codes, next, base, out) },
         _ => {
             for b in 0..blocks {
-                let block = &codes[b * query.lines * LINE..][..query.lines * LINE];
+                let block = &codes[b * (query.lines + 2) * LINE..][..(query.lines + 2) * LINE];
                 let sums = match bits {
                     Bits::One => one_any(query, block),
                     Bits::Two => two_any(query, block),
                 };
-                finish(query, &sums, b, constant, gain, base, out);
+                finish(query, &sums, block, base, &mut out[b * BLOCK..][..BLOCK]);
             }
         }
     }
@@ -198,20 +199,19 @@ pub fn estimates(
 
 /// From integers to estimates, for one block.
 #[inline(always)]
-fn finish(
-    query: &ScanQuery,
-    sums: &[i32; BLOCK],
-    block: usize,
-    constant: &[f32],
-    gain: &[f32],
-    base: f32,
-    out: &mut [f32],
-) {
-    let at = block * BLOCK;
-    let (constant, gain) = (&constant[at..at + BLOCK], &gain[at..at + BLOCK]);
-    for (v, out) in out[at..at + BLOCK].iter_mut().enumerate() {
+fn finish(query: &ScanQuery, sums: &[i32; BLOCK], block: &[u8], base: f32, out: &mut [f32]) {
+    let (constants, gains) = block[query.lines * LINE..].split_at(LINE);
+    let float = |bytes: &[u8], v: usize| {
+        f32::from_le_bytes([
+            bytes[4 * v],
+            bytes[4 * v + 1],
+            bytes[4 * v + 2],
+            bytes[4 * v + 3],
+        ])
+    };
+    for (v, out) in out.iter_mut().enumerate() {
         let x = query.unit * sums[v] as f32 + query.least;
-        *out = (base + constant[v]) - gain[v] * x;
+        *out = (base + float(constants, v)) - float(gains, v) * x;
     }
 }
 
@@ -248,31 +248,35 @@ mod x86 {
     use super::{BLOCK, LINE, ScanQuery, finish};
     use std::arch::x86_64::*;
 
+    /// Brings near what the next list has at block `b`.
+    #[inline(always)]
+    fn ahead(next: &[u8], b: usize, lines: usize) {
+        let size = (lines + 2) * LINE;
+        if let Some(block) = next.get(b * size..(b + 1) * size) {
+            super::prefetch(block);
+        }
+    }
+
     /// The last step of `finish` in registers.
     ///
     /// # Safety
-    /// Sixteen numbers must follow `at` in each slice.
+    /// Twice sixteen numbers at `factors`, room for sixteen at `out`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn store(
         query: &ScanQuery,
         sums: __m512i,
-        at: usize,
-        constant: &[f32],
-        gain: &[f32],
+        factors: *const u8,
         base: f32,
-        out: &mut [f32],
+        out: *mut f32,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             let (unit, least) = (_mm512_set1_ps(query.unit), _mm512_set1_ps(query.least));
             let x = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_cvtepi32_ps(sums)), least);
-            let fixed = _mm512_add_ps(
-                _mm512_set1_ps(base),
-                _mm512_loadu_ps(constant.as_ptr().add(at)),
-            );
-            let change = _mm512_mul_ps(_mm512_loadu_ps(gain.as_ptr().add(at)), x);
-            _mm512_storeu_ps(out.as_mut_ptr().add(at), _mm512_sub_ps(fixed, change));
+            let fixed = _mm512_add_ps(_mm512_set1_ps(base), _mm512_loadu_ps(factors.cast()));
+            let change = _mm512_mul_ps(_mm512_loadu_ps(factors.add(LINE).cast()), x);
+            _mm512_storeu_ps(out, _mm512_sub_ps(fixed, change));
         }
     }
 
@@ -282,8 +286,7 @@ mod x86 {
     pub(super) unsafe fn two_avx512(
         query: &ScanQuery,
         codes: &[u8],
-        constant: &[f32],
-        gain: &[f32],
+        next: &[u8],
         base: f32,
         out: &mut [f32],
     ) {
@@ -294,8 +297,8 @@ mod x86 {
         unsafe {
             let g = query.code.as_ptr();
             for b in 0..out.len() / BLOCK {
-                let p = codes.as_ptr().add(b * lines * LINE);
-                _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(8 * 1024).cast());
+                let p = codes.as_ptr().add(b * (lines + 2) * LINE);
+                ahead(next, b, lines);
                 let mut acc = [_mm512_setzero_si512(); 4];
                 for line in 0..lines {
                     let x = _mm512_loadu_si512(p.add(line * LINE).cast());
@@ -315,7 +318,13 @@ mod x86 {
                     _mm512_add_epi32(acc[2], acc[3]),
                 );
                 let sums = _mm512_sub_epi32(_mm512_add_epi32(sum, sum), shift);
-                store(query, sums, b * BLOCK, constant, gain, base, out);
+                store(
+                    query,
+                    sums,
+                    p.add(lines * LINE),
+                    base,
+                    out.as_mut_ptr().add(b * BLOCK),
+                );
             }
         }
     }
@@ -326,8 +335,7 @@ mod x86 {
     pub(super) unsafe fn one_avx512(
         query: &ScanQuery,
         codes: &[u8],
-        constant: &[f32],
-        gain: &[f32],
+        next: &[u8],
         base: f32,
         out: &mut [f32],
     ) {
@@ -338,7 +346,8 @@ mod x86 {
         unsafe {
             let t = query.tables.as_ptr();
             for b in 0..out.len() / BLOCK {
-                let p = codes.as_ptr().add(b * lines * LINE);
+                let p = codes.as_ptr().add(b * (lines + 2) * LINE);
+                ahead(next, b, lines);
                 let (mut acc_even, mut acc_odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
                 for line in 0..lines {
                     let x = _mm512_loadu_si512(p.add(line * LINE).cast());
@@ -371,7 +380,13 @@ mod x86 {
                     zip,
                     _mm512_castsi256_si512(o),
                 );
-                store(query, sums, b * BLOCK, constant, gain, base, out);
+                store(
+                    query,
+                    sums,
+                    p.add(lines * LINE),
+                    base,
+                    out.as_mut_ptr().add(b * BLOCK),
+                );
             }
         }
     }
@@ -382,8 +397,7 @@ mod x86 {
     pub(super) unsafe fn two_avx2(
         query: &ScanQuery,
         codes: &[u8],
-        constant: &[f32],
-        gain: &[f32],
+        next: &[u8],
         base: f32,
         out: &mut [f32],
     ) {
@@ -391,11 +405,12 @@ mod x86 {
         let mask = _mm256_set1_epi8(3);
         let ones = _mm256_set1_epi16(1);
         for b in 0..out.len() / BLOCK {
+            ahead(next, b, lines);
             let mut sums = [0i32; BLOCK];
             // SAFETY: every line and every four bytes of the query exist, as `estimates` checked.
             unsafe {
                 let g = query.code.as_ptr();
-                let p = codes.as_ptr().add(b * lines * LINE);
+                let p = codes.as_ptr().add(b * (lines + 2) * LINE);
                 for half in 0..2 {
                     let mut acc = _mm256_setzero_si256();
                     for line in 0..lines {
@@ -416,7 +431,8 @@ mod x86 {
                 }
             }
             let sums = sums.map(|s| 2 * s - query.shift);
-            finish(query, &sums, b, constant, gain, base, out);
+            let block = &codes[b * (lines + 2) * LINE..][..(lines + 2) * LINE];
+            finish(query, &sums, block, base, &mut out[b * BLOCK..][..BLOCK]);
         }
     }
 
@@ -426,8 +442,7 @@ mod x86 {
     pub(super) unsafe fn one_avx2(
         query: &ScanQuery,
         codes: &[u8],
-        constant: &[f32],
-        gain: &[f32],
+        next: &[u8],
         base: f32,
         out: &mut [f32],
     ) {
@@ -435,10 +450,11 @@ mod x86 {
         let low = _mm256_set1_epi8(15);
         let even = _mm256_set1_epi16(0xff);
         for b in 0..out.len() / BLOCK {
+            ahead(next, b, lines);
             let (mut acc_even, mut acc_odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
             // SAFETY: every line and every table exists, as `estimates` checked.
             unsafe {
-                let p = codes.as_ptr().add(b * lines * LINE);
+                let p = codes.as_ptr().add(b * (lines + 2) * LINE);
                 for half in 0..lines * 2 {
                     let x = _mm256_loadu_si256(p.add(half * 32).cast());
                     let table = query
@@ -467,7 +483,8 @@ mod x86 {
                 sums[2 * i] = i32::from(e[i]) + i32::from(e[i + 8]);
                 sums[2 * i + 1] = i32::from(o[i]) + i32::from(o[i + 8]);
             }
-            finish(query, &sums, b, constant, gain, base, out);
+            let block = &codes[b * (lines + 2) * LINE..][..(lines + 2) * LINE];
+            finish(query, &sums, block, base, &mut out[b * BLOCK..][..BLOCK]);
         }
     }
 }
@@ -505,11 +522,16 @@ mod tests {
                 let constant: Vec<f32> = (0..n).map(|_| f32::from(byte())).collect();
                 let gain: Vec<f32> = (0..n).map(|_| f32::from(byte()) / 300.0).collect();
                 let mut query = ScanQuery::default();
+                for (row, (&c, &g)) in constant.iter().zip(&gain).enumerate() {
+                    let block =
+                        &mut codes[row / BLOCK * bits.block_bytes(dim)..][..bits.block_bytes(dim)];
+                    bits.put_factors(block, row % BLOCK, c, g);
+                }
                 query.prepare(bits, &g, 0.01);
                 let mut all = Vec::new();
                 for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
                     let mut out = vec![0.0; n];
-                    estimates(level, &query, &codes, &constant, &gain, 2.5, &mut out);
+                    estimates(level, &query, &codes, &codes, 2.5, &mut out);
                     for (row, &got) in out.iter().enumerate() {
                         let u = |d: usize| match bits {
                             Bits::One => 2 * i32::from(levels[row * dim + d]) - 1,
