@@ -8,10 +8,12 @@
 use anyhow::{Result, bail};
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use serde_json::json;
 
 use super::index::{self, IndexName, Reader};
 use super::vtab::function::{Function, Scope};
 use super::{index::built, quote};
+use crate::forest::CurvePoint;
 
 pub(super) struct Info;
 
@@ -195,6 +197,7 @@ impl Facts {
                 ("largest_leaf", count(info.largest_leaf as u64)),
                 ("splits", count(info.splits)),
                 ("degenerate_splits", count(info.degenerate_splits)),
+                ("recall_curve", curve(&forest.curve()).into()),
                 ("checksum", format!("{:016x}", forest.checksum()).into()),
             ]);
         }
@@ -206,6 +209,15 @@ impl Facts {
         }
         rows
     }
+}
+
+/// The calibration of the build as JSON: what a promised recall of `k` neighbours takes.
+fn curve(points: &[CurvePoint]) -> String {
+    let points: Vec<_> = points
+        .iter()
+        .map(|p| json!({"k": p.k, "recall": (f64::from(p.recall) * 1e4).round() / 1e4, "scanned": p.slots, "reranked": p.kept}))
+        .collect();
+    serde_json::Value::from(points).to_string()
 }
 
 /// A count as SQL has it.

@@ -9,8 +9,10 @@ use crate::vector::Metric;
 /// The metrics an index can have.
 pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 
-/// Trees of an index that is not told otherwise.
-const DEFAULT_TREES: u32 = 10;
+/// Trees of an index that is not told otherwise. A search that is given a recall (or nothing) scans the first tree's
+/// lists, which hold each row where a second tree would have to look for it; further trees cost build time and space
+/// and serve only searches that give `search_k`.
+const DEFAULT_TREES: u32 = 1;
 
 const NAMES: [&str; 4] = ["metric", "trees", "seed", "threads"];
 
