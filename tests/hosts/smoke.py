@@ -7,6 +7,7 @@
 
 import sqlite3
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -36,8 +37,12 @@ def smoke(execute):
             print("|".join(map(show, row)))
 
 
+def new_database():
+    return str(Path(tempfile.mkdtemp()) / "smoke.db")
+
+
 def with_sqlite3(library):
-    db = sqlite3.connect(":memory:", isolation_level=None)
+    db = sqlite3.connect(new_database(), isolation_level=None)
     db.enable_load_extension(True)
     db.load_extension(library)
     return db.execute
@@ -46,7 +51,7 @@ def with_sqlite3(library):
 def with_apsw(library):
     import apsw
 
-    db = apsw.Connection(":memory:")
+    db = apsw.Connection(new_database())
     db.enable_load_extension(True)
     db.load_extension(library)
     return db.execute

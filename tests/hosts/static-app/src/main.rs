@@ -6,7 +6,8 @@ use rusqlite::types::Value;
 use rusqlite::{Batch, Connection};
 
 fn main() -> Result<()> {
-    let conn = Connection::open_in_memory()?;
+    let folder = tempfile::tempdir()?;
+    let conn = Connection::open(folder.path().join("smoke.db"))?;
     sqlite_annoy::register(&conn)?;
     let mut batch = Batch::new(&conn, include_str!("../../smoke.sql"));
     while let Some(mut statement) = batch.next()? {
