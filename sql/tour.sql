@@ -118,15 +118,21 @@ SELECT 'first' AS process, mapped, mapped_rss, mapped_rss - mapped_private AS sh
 
 -- 7. Documents -------------------------------------------------------------------------------------------------------
 -- A text becomes a vector as well: the weighted mean of those of its words. So documents have neighbours, and any
--- sentence can be the query.
+-- sentence can be the query. What a text is about shows better in skip-gram vectors than in the tutorial's CBOW ones.
+SELECT key, value
+  FROM json_each(word2vec_train('topics', 'lee', 'body', '{"sg":1, "epochs":20, "min_count":2, "tokenizer":"simple"}'))
+ WHERE key IN ('vocabulary', 'tokens', 'seconds');
 CREATE TABLE documents(id INTEGER PRIMARY KEY REFERENCES lee, vector BLOB);
-INSERT INTO documents SELECT id, text_vector('words', body) FROM lee;
+INSERT INTO documents SELECT id, text_vector('topics', body) FROM lee;
 CREATE VIRTUAL TABLE documents_index USING annoy(documents, vector);
-SELECT n.rowid AS document, printf('%.6f', n.distance) AS distance, substr(l.body, 1, 50) || '...' AS text
+SELECT n.rowid AS document, round(n.distance, 4) AS distance, substr(l.body, 1, 54) || '...' AS 'like the first document'
   FROM documents d, knn_annoy('documents_index', d.vector, 4) n JOIN lee l ON l.id = n.rowid
  WHERE d.id = 1;
-SELECT n.rowid AS document, printf('%.6f', n.distance) AS distance, substr(l.body, 1, 50) || '...' AS text
-  FROM knn_annoy('documents_index', text_vector('words', 'the army fired on the palestinian militants'), 3) n
+SELECT n.rowid AS document, round(n.distance, 4) AS distance, substr(l.body, 1, 54) || '...' AS 'on peace talks'
+  FROM knn_annoy('documents_index', text_vector('topics', 'peace talks between israel and the palestinians'), 3) n
+  JOIN lee l ON l.id = n.rowid;
+SELECT n.rowid AS document, round(n.distance, 4) AS distance, substr(l.body, 1, 54) || '...' AS 'on cricket'
+  FROM knn_annoy('documents_index', text_vector('topics', 'wickets and runs on the first day of the test match'), 3) n
   JOIN lee l ON l.id = n.rowid;
 
 -- 8. More trees ------------------------------------------------------------------------------------------------------
