@@ -200,24 +200,23 @@ impl<'a> Worker<'a> {
     }
 
     /// Asks for the rows of a window that comes soon: the word that enters it, the centre's and the noise words'.
-    fn fetch_window(&self, position: usize, from: usize, to: usize) {
+    fn fetch_window(&mut self, position: usize, from: usize, to: usize) {
         if position >= to {
             return;
         }
         let shared = self.shared;
-        let stride = shared.input.stride();
         if let Some(&entering) = self
             .kept
             .get(position + self.windows[position - from] as usize)
         {
-            shared.input.row(entering).prefetch(stride);
+            self.block.fetch(shared.input.row(entering));
         }
         if let Some(output) = &shared.output {
-            output.row(self.kept[position]).prefetch(stride);
+            self.block.fetch(output.row(self.kept[position]));
             let n = shared.options.negative;
             let first = (position - from) * n;
             for &id in &self.noise[first..first + n] {
-                output.row(id).prefetch(stride);
+                self.block.fetch(output.row(id));
             }
         }
     }

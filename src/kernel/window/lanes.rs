@@ -8,7 +8,7 @@
     reason = "loops over constant bounds, which unroll; several arrays share each index"
 )]
 
-use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
+use super::{Block, INPUTS, LANES, PAD, Pairs, Span, prefetch};
 
 /// A register of N floats. N divides [`PAD`].
 ///
@@ -17,6 +17,8 @@ use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
 /// valid floats, of any alignment.
 pub(super) trait Lanes: Copy {
     const N: usize;
+    /// Whether there are 32 registers, so that two columns of all outputs fit at a time.
+    const MANY: bool;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
@@ -77,27 +79,44 @@ pub(super) unsafe fn block<V: Lanes>(b: &mut Block<'_>) {
 unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
+        let half = b.n_soon / 2;
         let mut i = 0;
         while i + 2 <= b.n_inputs {
-            scores::<V, K, 2>(b, i);
+            scores::<V, K, 2>(b, i, if i == 0 { half } else { 0 });
             i += 2;
         }
         if i < b.n_inputs {
-            scores::<V, K, 1>(b, i);
+            scores::<V, K, 1>(b, i, if i == 0 { half } else { 0 });
         }
         errors::<V>(b);
-        update::<V, K>(b);
+        update::<V, K>(b, half);
+        b.n_soon = 0;
     }
 }
 
-/// The scores of R inputs with all K outputs: R x K sums in registers.
+/// Asks for one cache line of each row.
 #[inline(always)]
-unsafe fn scores<V: Lanes, const K: usize, const R: usize>(b: &mut Block<'_>, first: usize) {
+fn fetch<V: Lanes>(rows: &[*const f32], column: usize) {
+    if column.is_multiple_of(PAD) {
+        for row in rows {
+            prefetch(row.wrapping_add(column));
+        }
+    }
+}
+
+/// The scores of R inputs, one or two, with all K outputs: R x K sums in registers.
+#[inline(always)]
+unsafe fn scores<V: Lanes, const K: usize, const R: usize>(
+    b: &mut Block<'_>,
+    first: usize,
+    n_soon: usize,
+) {
     // SAFETY: every pointer is a row of `stride` floats, a multiple of V::N.
     unsafe {
         let mut sums = [[V::splat(0.0); LANES]; R];
         let mut column = 0;
         while column < b.stride {
+            fetch::<V>(&b.soon[..n_soon], column);
             let mut x = [V::splat(0.0); R];
             for r in 0..R {
                 x[r] = V::load(b.inputs[first + r].add(column));
@@ -151,30 +170,62 @@ unsafe fn errors<V: Lanes>(b: &mut Block<'_>) {
 
 /// Both updates, column by column: outputs, before and after, stay in registers while the inputs pass by.
 #[inline(always)]
-unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>) {
-    // SAFETY: as for `scores`; a sink is such a row, too.
+unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>, soon_done: usize) {
+    // SAFETY: passed on from the caller.
     unsafe {
         let mut column = 0;
+        while V::MANY && column + 2 * V::N <= b.stride {
+            fetch::<V>(&b.soon[soon_done..b.n_soon], column);
+            fetch::<V>(&b.soon[soon_done..b.n_soon], column + V::N);
+            update_columns::<V, K, 2>(b, column);
+            column += 2 * V::N;
+        }
         while column < b.stride {
-            let mut before = [V::splat(0.0); K];
-            for k in 0..K {
-                before[k] = V::load(b.outputs[k].add(column));
-            }
-            let mut after = before;
-            for i in 0..b.n_inputs {
-                let x = V::load(b.inputs[i].add(column));
-                let mut sink = V::load(b.sinks[i].add(column));
-                for k in 0..K {
-                    let g = V::splat(b.errors[i][k]);
-                    after[k] = g.mul_add(x, after[k]);
-                    sink = g.mul_add(before[k], sink);
-                }
-                sink.store(b.sinks[i].add(column));
-            }
-            for k in 0..K {
-                after[k].store(b.outputs[k].add(column));
-            }
+            fetch::<V>(&b.soon[soon_done..b.n_soon], column);
+            update_columns::<V, K, 1>(b, column);
             column += V::N;
+        }
+    }
+}
+
+/// The update of C registers of columns.
+#[inline(always)]
+unsafe fn update_columns<V: Lanes, const K: usize, const C: usize>(
+    b: &mut Block<'_>,
+    first: usize,
+) {
+    // SAFETY: as for `scores`; a sink is such a row, too.
+    unsafe {
+        let mut before = [[V::splat(0.0); C]; K];
+        for k in 0..K {
+            for c in 0..C {
+                before[k][c] = V::load(b.outputs[k].add(first + c * V::N));
+            }
+        }
+        let mut after = before;
+        for i in 0..b.n_inputs {
+            let (input, to) = (b.inputs[i].add(first), b.sinks[i].add(first));
+            let mut x = [V::splat(0.0); C];
+            let mut sink = [V::splat(0.0); C];
+            for c in 0..C {
+                x[c] = V::load(input.add(c * V::N));
+                sink[c] = V::load(to.add(c * V::N));
+            }
+            for k in 0..K {
+                let g = V::splat(b.errors[i][k]);
+                for c in 0..C {
+                    after[k][c] = g.mul_add(x[c], after[k][c]);
+                    sink[c] = g.mul_add(before[k][c], sink[c]);
+                }
+            }
+            for c in 0..C {
+                sink[c].store(to.add(c * V::N));
+            }
+        }
+        for k in 0..K {
+            for c in 0..C {
+                after[k][c].store(b.outputs[k].add(first + c * V::N));
+            }
         }
     }
 }

@@ -38,6 +38,8 @@ mod x86;
 pub const INPUTS: usize = 16;
 /// Most outputs of a block: with the inputs of two rows and one product they fill the registers of AVX2.
 pub const OUTPUTS: usize = 6;
+/// Most rows that a step fetches for a later one.
+pub const SOON: usize = 8;
 /// Lanes of one input's scores: [`OUTPUTS`], rounded up.
 const LANES: usize = 8;
 /// Rows are padded to a multiple of this many floats, a cache line; what pads is zero and stays zero.
@@ -64,19 +66,19 @@ impl<'a> Row<'a> {
             lives: PhantomData,
         }
     }
+}
 
-    /// Asks for the row to be brought near, for a step that comes soon.
-    #[inline]
-    pub fn prefetch(self, stride: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in 0..stride.div_ceil(PAD) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start.wrapping_add(line * PAD).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = stride;
+/// Asks for the cache line at an address, for a step that comes soon.
+#[inline(always)]
+fn prefetch(line: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 /// Inputs, outputs and what the step makes of them. See the module page.
@@ -97,6 +99,10 @@ pub struct Block<'a> {
     /// For each input, the outputs (bits) that it has nothing to do with.
     excluded: [u8; INPUTS],
     any_excluded: bool,
+    /// Rows that a later step needs: fetched line by line while this one computes, because a burst of requests would
+    /// wait for free fill buffers.
+    soon: [*const f32; SOON],
+    n_soon: usize,
     /// By input, then output: s_ij, and after the step g_ij.
     scores: [[f32; LANES]; INPUTS],
     errors: [[f32; LANES]; INPUTS],
@@ -126,6 +132,8 @@ impl<'a> Block<'a> {
             weights: [0.0; 2 * LANES],
             excluded: [0; INPUTS],
             any_excluded: false,
+            soon: [std::ptr::null(); SOON],
+            n_soon: 0,
             scores: [[0.0; LANES]; INPUTS],
             errors: [[0.0; LANES]; INPUTS],
             lives: PhantomData,
@@ -186,6 +194,15 @@ impl<'a> Block<'a> {
             self.weights[lane] = weight;
         }
         self.n_outputs += 1;
+    }
+
+    /// Has the next step fetch a row that a later one needs; beyond [`SOON`] rows it does nothing.
+    #[inline]
+    pub fn fetch(&mut self, row: Row<'a>) {
+        if self.n_soon < SOON {
+            self.soon[self.n_soon] = row.start;
+            self.n_soon += 1;
+        }
     }
 
     /// Takes the pair of an input and an output out of the loss.

@@ -36,6 +36,7 @@ unsafe fn scatter(span: &mut Span<'_>) {
 
 impl Lanes for f32x8 {
     const N: usize = 8;
+    const MANY: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

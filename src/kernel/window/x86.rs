@@ -71,6 +71,7 @@ macro_rules! methods {
 
 impl Lanes for __m256 {
     const N: usize = 8;
+    const MANY: bool = false;
 
     methods! {
         splat(; x: f32) -> Self { _mm256_set1_ps(x) }
@@ -103,6 +104,7 @@ impl Lanes for __m256 {
 
 impl Lanes for __m512 {
     const N: usize = 16;
+    const MANY: bool = true;
 
     methods! {
         splat(; x: f32) -> Self { _mm512_set1_ps(x) }
