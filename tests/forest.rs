@@ -4,6 +4,7 @@
 use rustc_hash::FxHashSet;
 use sqlite_annoy::forest::{Budget, BuildOptions, Bytes, Forest, Hit, Scratch, Vectors, build};
 use sqlite_annoy::job::{Interrupted, Job};
+use sqlite_annoy::kernel::{ISA_VARIABLE, Level};
 use sqlite_annoy::vector::{Metric, exact};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
@@ -405,6 +406,238 @@ fn no_damage_to_a_file_goes_unnoticed_or_does_harm() {
     let mut longer = whole.clone();
     longer.extend([0; 64]);
     assert!(!use_it(&longer));
+}
+
+/// As above for a file with lists, which a small set does not have: bytes all over the file, and those of the lists.
+#[test]
+fn no_damage_to_lists_goes_unnoticed_or_does_harm() {
+    for (dim, metric) in [(6, Metric::L2), (260, Metric::Cosine)] {
+        let set = clustered(1100, dim, 2);
+        let (mut scratch, none) = (Scratch::default(), FxHashSet::default());
+        let image = build(&set.vectors(), &options(metric, 2, 1), &Job::new()).unwrap();
+        let mut bytes = image.to_bytes().as_ref().to_vec();
+        let mut use_it = |bytes: &[u8]| {
+            let Ok(forest) = Forest::open(Bytes::new(bytes)) else {
+                return false;
+            };
+            for recall in [0.5, 0.95, 0.999] {
+                let _ = forest.search(set.row(3), 10, Budget::Recall(recall), &none, &mut scratch);
+            }
+            forest.verify().is_ok()
+        };
+        assert!(use_it(&bytes));
+        let seed = 77;
+        let mut random = Random(seed);
+        for _ in 0..400 {
+            let at = random.below(bytes.len());
+            let old = bytes[at];
+            bytes[at] ^= 1 << random.below(8);
+            assert!(!use_it(&bytes), "byte {at} went unnoticed, seed {seed}");
+            bytes[at] = old;
+        }
+        for _ in 0..40 {
+            // A run of ones or zeros: starts, positions and numbers all become extreme.
+            let at = random.below(bytes.len() - 64);
+            let mut broken = bytes.clone();
+            broken[at..at + 64].fill([0u8, 0xff][random.below(2)]);
+            assert!(
+                broken == bytes || !use_it(&broken),
+                "bytes {at}.. went unnoticed, seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_promised_recall_is_kept_on_queries_the_build_has_not_seen() {
+    let (mut scratch, none) = (Scratch::default(), FxHashSet::default());
+    for (dim, metric) in [
+        (20, Metric::L2),
+        (50, Metric::Cosine),
+        (300, Metric::Cosine),
+        (30, Metric::Dot),
+    ] {
+        // Rows and queries of one distribution: every 21st row is kept back as a query.
+        let all = clustered(21_000, dim, 31);
+        let mut set = Set::new(dim, Vec::new());
+        let mut queries = Vec::new();
+        for i in 0..21_000 {
+            if i % 21 == 0 {
+                queries.push(all.row(i));
+            } else {
+                set.ids.push(i as i64);
+                set.rows.extend_from_slice(all.row(i));
+            }
+        }
+        let forest = set.build(metric, 1);
+        let curve = forest.curve();
+        assert!(
+            curve
+                .windows(2)
+                .all(|w| w[0].k < w[1].k || w[0].recall < w[1].recall)
+        );
+        for k in [1, 10, 60] {
+            let truth: Vec<FxHashSet<i64>> = queries
+                .iter()
+                .map(|q| {
+                    forest
+                        .exact(q, k, &none, &mut scratch)
+                        .iter()
+                        .map(|h| h.rowid)
+                        .collect()
+                })
+                .collect();
+            for promise in [0.8, 0.9, 0.95, 0.99] {
+                let mut found = 0;
+                for (query, truth) in queries.iter().zip(&truth) {
+                    let hits =
+                        forest.search(query, k, Budget::Recall(promise), &none, &mut scratch);
+                    assert_eq!(hits.len(), k);
+                    assert!(hits.is_sorted());
+                    found += hits.iter().filter(|h| truth.contains(&h.rowid)).count();
+                }
+                let recall = found as f32 / (queries.len() * k) as f32;
+                // A thousand queries measure a recall to about a hundredth.
+                assert!(
+                    recall >= promise - 0.015,
+                    "{metric:?} {dim}, k {k}: {recall} of {promise}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn approximate_answers_are_never_short_and_hide_what_is_hidden() {
+    let set = clustered(3000, 12, 6);
+    let forest = set.build(Metric::L2, 1);
+    let mut scratch = Scratch::default();
+    for k in [1, 10, 150, 1000, 2900, 5000] {
+        // Everything near the query is hidden.
+        let hidden: FxHashSet<i64> = set
+            .nearest(Metric::L2, set.row(9), 100)
+            .iter()
+            .map(|h| h.rowid)
+            .collect();
+        for recall in [0.0, 0.5, 0.95, 1.0, f32::NAN] {
+            let hits = forest.search(set.row(9), k, Budget::Recall(recall), &hidden, &mut scratch);
+            assert_eq!(hits.len(), k.min(2900), "k {k}, recall {recall}");
+            let mut seen = FxHashSet::default();
+            assert!(
+                hits.iter()
+                    .all(|h| !hidden.contains(&h.rowid) && seen.insert(h.rowid))
+            );
+        }
+    }
+}
+
+/// Data that breaks splits: right answers, and no runaway depth, leaf or time.
+#[test]
+fn degenerate_sets_of_some_size_are_built_soundly() {
+    let n = 20_000;
+    let dim = 16;
+    let mut random = Random(12);
+    let base = random.vector(dim);
+    let (mut scratch, none) = (Scratch::default(), FxHashSet::default());
+    let mut seconds = Vec::new();
+    for name in [
+        "normal",
+        "all equal",
+        "nine in ten equal",
+        "collinear",
+        "heavy tails",
+        "one cluster far away",
+    ] {
+        let mut rows = Vec::with_capacity(n * dim);
+        for i in 0..n {
+            match name {
+                "all equal" => rows.extend(&base),
+                "nine in ten equal" if i % 10 > 0 => rows.extend(&base),
+                "collinear" => rows.extend(base.iter().map(|b| b * i as f32)),
+                "heavy tails" => {
+                    let by = (4.0 * random.normal()).exp();
+                    rows.extend(random.vector(dim).iter().map(|x| x * by));
+                }
+                "one cluster far away" if i % 2 == 0 => {
+                    rows.extend(random.vector(dim).iter().map(|x| x + 1e4))
+                }
+                _ => rows.extend(random.vector(dim)),
+            }
+        }
+        let set = Set::new(dim, rows);
+        for metric in METRICS {
+            let start = std::time::Instant::now();
+            let forest = set.build(metric, 1);
+            seconds.push((name, metric, start.elapsed().as_secs_f64()));
+            for i in (0..n).step_by(n / 20) {
+                let want = set.nearest(metric, set.row(i), 10);
+                assert_eq!(
+                    bits(&forest.exact(set.row(i), 10, &none, &mut scratch)),
+                    bits(&want),
+                    "{name}"
+                );
+                if metric != Metric::Dot {
+                    // Itself, or a copy of it with a smaller rowid.
+                    let hits = forest.search(set.row(i), 10, Budget::Default, &none, &mut scratch);
+                    assert_eq!(
+                        hits[0].distance, want[0].distance,
+                        "{name} {metric:?} row {i}"
+                    );
+                }
+            }
+        }
+    }
+    let normal = seconds[0].2.max(seconds[1].2).max(seconds[2].2);
+    // Three times is the goal; ten leaves room for a busy machine.
+    assert!(
+        seconds.iter().all(|s| s.2 < 10.0 * normal + 1.0),
+        "{seconds:?}"
+    );
+}
+
+const DIGEST: &str = "SQLITE_ANNOY_TEST_PRINT_DIGEST";
+
+/// Runs itself once for each level (the level is decided once in a process) and compares what the children built.
+#[test]
+fn the_bytes_do_not_depend_on_the_instruction_set() {
+    if std::env::var_os(DIGEST).is_some() {
+        let digests: Vec<String> = [(30, Metric::Cosine), (280, Metric::L2), (9, Metric::Dot)]
+            .iter()
+            .map(|&(dim, metric)| {
+                format!("{:x}", clustered(2500, dim, 4).build(metric, 2).checksum())
+            })
+            .collect();
+        eprintln!("digest {}", digests.join(" "));
+        return;
+    }
+    let levels: Vec<Level> = Level::ALL
+        .into_iter()
+        .filter(|l| l.is_available())
+        .collect();
+    let digests: Vec<String> = levels
+        .iter()
+        .map(|level| {
+            let child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "the_bytes_do_not_depend_on_the_instruction_set",
+                    "--nocapture",
+                ])
+                .env(DIGEST, "1")
+                .env(ISA_VARIABLE, level.name())
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&child.stderr).into_owned();
+            text.lines()
+                .find(|l| l.starts_with("digest "))
+                .unwrap_or_else(|| panic!("{text}"))
+                .to_string()
+        })
+        .collect();
+    assert!(
+        digests.windows(2).all(|w| w[0] == w[1]),
+        "{levels:?} {digests:?}"
+    );
 }
 
 #[test]
