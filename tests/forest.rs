@@ -559,7 +559,7 @@ fn degenerate_sets_of_some_size_are_built_soundly() {
                     rows.extend(random.vector(dim).iter().map(|x| x * by));
                 }
                 "one cluster far away" if i % 2 == 0 => {
-                    rows.extend(random.vector(dim).iter().map(|x| x + 1e4))
+                    rows.extend(random.vector(dim).iter().map(|x| x + 1e4));
                 }
                 _ => rows.extend(random.vector(dim)),
             }

@@ -12,8 +12,9 @@ use anyhow::Result;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::centroids::Centroids;
 use super::lists::View;
-use super::partition::{Centroids, Rows, Tree};
+use super::partition::{Rows, Tree};
 use super::random::Random;
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES};

@@ -20,7 +20,7 @@ use std::ops::Range;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::partition::{Rows, Tree};
+use super::partition::{FEW, NEAR, Rows, Tree};
 use super::space::{dot8, quantise};
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES, Second};
@@ -179,6 +179,10 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
     parts.into_par_iter().try_for_each(|(j, first, part)| {
         let mut coder = Coder::new(rows, tree, j);
         let mut code = vec![128u8; rows.stride];
+        // As for the first leaf, only those around it where there are many.
+        let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(j, NEAR));
+        let some = near.as_ref().map(|near| tree.centroids.pick(near));
+        let candidates = some.as_ref().map_or(blocks, |some| some.blocks());
         for (i, second) in part.iter_mut().enumerate() {
             job.check()?;
             let row = tree.rows[first + i];
@@ -193,7 +197,7 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
             let factor = 2.0 * rows.factors[row as usize].scale;
             *second = codes::second_leaf(
                 level(),
-                &blocks,
+                &candidates,
                 &Second {
                     row: rows.code(row),
                     factor,
@@ -203,6 +207,9 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
                     own: codes::leaf_score(&blocks, j, rows.code(row), factor),
                 },
             );
+            if let Some(near) = &near {
+                *second = near.get(*second as usize).copied().unwrap_or(u32::MAX);
+            }
         }
         Ok::<_, anyhow::Error>(())
     })?;

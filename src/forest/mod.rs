@@ -12,7 +12,7 @@
 //!
 //! * [`space`]: one euclidean geometry for every metric; byte codes with a proven error bound.
 //! * [`rotate`]: the turn that makes byte codes good.
-//! * [`partition`]: one tree.
+//! * [`partition`]: one tree, from [`cut`] rows and [`centroids`].
 //! * [`lists`]: the leaves of the first tree as codes of one or two bits a dimension, for approximate search.
 //! * [`calibrate`]: how much of them a promised recall needs.
 //! * [`mod@build`]: all trees, and the bytes.
@@ -26,6 +26,8 @@
 
 mod build;
 mod calibrate;
+mod centroids;
+mod cut;
 mod file;
 mod format;
 mod lists;

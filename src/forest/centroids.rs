@@ -1,0 +1,127 @@
+//! Centroids as byte codes, sixteen side by side, as the kernels want them.
+
+use super::partition::Rows;
+use super::space::quantise;
+use crate::kernel::codes::{self, Blocks, LANES};
+use crate::kernel::{level, select};
+
+/// Centroids in the layout of [`Blocks`].
+#[derive(Debug, Default)]
+pub(crate) struct Centroids {
+    pub(crate) stride: usize,
+    pub(crate) codes: Vec<i8>,
+    pub(crate) scale: Vec<f32>,
+    pub(crate) norm: Vec<f32>,
+    pub(crate) sum: Vec<i32>,
+}
+
+impl Centroids {
+    /// Codes of centroids given as points, `[leaves, work]`, padded to whole blocks.
+    pub(crate) fn new(points: &[f32], work: usize) -> Self {
+        let stride = codes::stride(work);
+        let leaves = points.len() / work;
+        let mut c = Centroids {
+            stride,
+            ..Centroids::default()
+        };
+        c.resize(leaves);
+        let mut code = vec![128u8; stride];
+        for (leaf, point) in points.chunks_exact(work).enumerate() {
+            let (scale, squares) = quantise(point, &mut code);
+            c.set(leaf, &code, scale, squares);
+        }
+        c
+    }
+
+    /// The codes of some rows, in the place of centroids.
+    pub(crate) fn of_rows(rows: &Rows, some: &[u32]) -> Self {
+        let mut c = Self::new(&[], rows.space.work());
+        c.resize(some.len());
+        for (leaf, &row) in some.iter().enumerate() {
+            let f = &rows.factors[row as usize];
+            c.set(leaf, rows.code(row), f.scale, 0);
+            c.norm[leaf] = f.norm;
+        }
+        c
+    }
+
+    /// Room for `leaves`, padded to whole blocks.
+    fn resize(&mut self, leaves: usize) {
+        let padded = leaves.next_multiple_of(LANES);
+        self.codes.resize(padded * self.stride, 0);
+        self.scale.resize(padded, 0.0);
+        self.norm.resize(padded, f32::INFINITY);
+        self.sum.resize(padded, 0);
+    }
+
+    fn set(&mut self, leaf: usize, code: &[u8], scale: f32, squares: i64) {
+        let (block, lane) = (leaf / LANES, leaf % LANES);
+        let mut sum = 0i32;
+        for (k, &c) in code.iter().enumerate() {
+            let c = (i32::from(c) - 128) as i8;
+            sum += i32::from(c);
+            self.codes[block * LANES * self.stride + (k / 4) * 64 + lane * 4 + k % 4] = c;
+        }
+        self.scale[leaf] = scale;
+        self.norm[leaf] = (f64::from(scale) * f64::from(scale) * squares as f64) as f32;
+        self.sum[leaf] = sum;
+    }
+
+    pub(crate) fn blocks(&self) -> Blocks<'_> {
+        Blocks {
+            stride: self.stride,
+            codes: &self.codes,
+            scale: &self.scale,
+            norm: &self.norm,
+            sum: &self.sum,
+        }
+    }
+
+    /// The centroids of `leaves` (numbers may repeat), in that order.
+    pub(crate) fn pick(&self, leaves: &[u32]) -> Self {
+        let mut c = Centroids {
+            stride: self.stride,
+            ..Centroids::default()
+        };
+        c.resize(leaves.len());
+        let size = LANES * self.stride;
+        for (to, &from) in leaves.iter().enumerate() {
+            let from = from as usize;
+            c.scale[to] = self.scale[from];
+            c.norm[to] = self.norm[from];
+            c.sum[to] = self.sum[from];
+            for four in 0..self.stride / 4 {
+                let a = from / LANES * size + four * 64 + from % LANES * 4;
+                let b = to / LANES * size + four * 64 + to % LANES * 4;
+                c.codes[b..b + 4].copy_from_slice(&self.codes[a..a + 4]);
+            }
+        }
+        c
+    }
+
+    /// For leaf `leaf`: itself and the leaves nearest to it, about `many`, in order of number.
+    pub(crate) fn near(&self, leaf: usize, many: usize) -> Vec<u32> {
+        let (block, lane) = (leaf / LANES, leaf % LANES);
+        let codes = &self.codes[block * LANES * self.stride..][..LANES * self.stride];
+        let code: Vec<u8> = (0..self.stride)
+            .map(|k| (i32::from(codes[k / 4 * 64 + lane * 4 + k % 4]) + 128) as u8)
+            .collect();
+        let mut scores = vec![0.0; self.norm.len()];
+        codes::leaf_scores(
+            level(),
+            &self.blocks(),
+            &code,
+            2.0 * self.scale[leaf],
+            &mut scores,
+        );
+        // Leaves that pad are infinitely far away, and stay out.
+        scores
+            .iter_mut()
+            .filter(|s| s.is_infinite())
+            .for_each(|s| *s = f32::NAN);
+        let limit = select::limit_for(level(), &scores, many, many + many / 8);
+        let mut places = Vec::new();
+        select::places(level(), &scores, limit.max(scores[leaf]), 0, &mut places);
+        places
+    }
+}
