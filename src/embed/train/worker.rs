@@ -6,7 +6,7 @@ use super::{Outcome, Training, diverged};
 use crate::embed::hogwild::Shared;
 use crate::embed::random::Random;
 use crate::embed::vocab::WordId;
-use crate::kernel::window::{Block, INPUTS, Mean, OUTPUTS, Pairs, Span};
+use crate::kernel::window::{Block, INPUTS, Mean, OUTPUTS, Pairs, SOON, Span};
 
 /// Positions for which windows and noise are drawn at once: enough to look ahead, few enough to stay in cache.
 const SLICE: usize = 256;
@@ -253,11 +253,12 @@ impl<'a> Worker<'a> {
                     self.block.input(mean, error);
                     self.pairs.push(mean, error, output.row(center));
                 }
+                let drawn = (first - from) / GROUP * n_noise;
+                self.fetch_group(last, drawn + n_noise);
                 shared.steps.pairs(&mut self.pairs);
                 if measured {
                     self.add_loss(self.pairs.loss())?;
                 }
-                let drawn = (first - from) / GROUP * n_noise;
                 collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], |_| {
                     true
                 });
@@ -266,6 +267,24 @@ impl<'a> Worker<'a> {
             shared.steps.scatter(&mut self.span);
         }
         Ok(())
+    }
+
+    /// Asks for the rows of the group that begins at a position: the words that enter its windows, its centres, and its
+    /// noise words, which begin at `drawn`.
+    fn fetch_group(&mut self, first: usize, drawn: usize) {
+        let shared = self.shared;
+        let Some(output) = &shared.output else { return };
+        let n = self.kept.len();
+        let entering = first + shared.options.window;
+        for &id in &self.kept[entering.min(n)..(entering + GROUP).min(n)] {
+            self.pairs.fetch(shared.input.row(id));
+        }
+        for &id in &self.kept[first.min(n)..(first + GROUP).min(n)] {
+            self.pairs.fetch(output.row(id));
+        }
+        for &id in self.noise.iter().skip(drawn).take(SOON) {
+            self.block.fetch(output.row(id));
+        }
     }
 
     /// Lays out the span of the positions `first..last`, the means of their contexts, and the centres.

@@ -271,8 +271,10 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
         }
         for i in 0..p.n {
             let g = V::splat(p.errors[i]);
+            let soon = p.n_soon * i / p.n..p.n_soon * (i + 1) / p.n;
             let mut column = 0;
             while column < p.stride {
+                fetch::<V>(&p.soon[soon.clone()], column);
                 let x = V::load(p.inputs[i].add(column));
                 let o = V::load(p.outputs[i].add(column));
                 let sink = V::load(p.sinks[i].add(column));
@@ -281,6 +283,7 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
                 column += V::N;
             }
         }
+        p.n_soon = 0;
     }
 }
 

@@ -265,6 +265,9 @@ pub struct Pairs<'a> {
     inputs: [*mut f32; INPUTS],
     sinks: [*mut f32; INPUTS],
     outputs: [*mut f32; INPUTS],
+    /// As in [`Block`], up to two rows for each pair.
+    soon: [*const f32; 2 * INPUTS],
+    n_soon: usize,
     scores: [f32; INPUTS],
     errors: [f32; INPUTS],
     lives: PhantomData<Row<'a>>,
@@ -288,6 +291,8 @@ impl<'a> Pairs<'a> {
             inputs: [std::ptr::null_mut(); INPUTS],
             sinks: [std::ptr::null_mut(); INPUTS],
             outputs: [std::ptr::null_mut(); INPUTS],
+            soon: [std::ptr::null(); 2 * INPUTS],
+            n_soon: 0,
             scores: [0.0; INPUTS],
             errors: [0.0; INPUTS],
             lives: PhantomData,
@@ -309,6 +314,15 @@ impl<'a> Pairs<'a> {
         self.sinks[self.n] = sink.start;
         self.outputs[self.n] = output.start;
         self.n += 1;
+    }
+
+    /// As [`Block::fetch`], for up to twice [`INPUTS`] rows.
+    #[inline]
+    pub fn fetch(&mut self, row: Row<'a>) {
+        if self.n_soon < 2 * INPUTS {
+            self.soon[self.n_soon] = row.start;
+            self.n_soon += 1;
+        }
     }
 
     /// The loss before the last step.
