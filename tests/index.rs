@@ -244,6 +244,42 @@ fn files_come_and_go_with_transactions() {
 }
 
 #[test]
+fn a_build_sweeps_what_crashes_left_and_nothing_else() {
+    let mut rng = StdRng::seed_from_u64(15);
+    let folder = Folder::new("sweep");
+    let conn = common::open(folder.database());
+    words(&conn, 50, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('rebuild')")
+        .unwrap();
+    let strays = [
+        "app.db-words_index-1.annoy",
+        "app.db-words_index-9.annoy",
+        "app.db-words_index-3.annoy.tmp-77",
+    ];
+    let others = [
+        "app.db-words-1.annoy",
+        "app.db-words_index-x.annoy",
+        "other.db-words_index-1.annoy",
+    ];
+    for name in strays.iter().chain(&others) {
+        std::fs::write(folder.0.join(name), "left behind").unwrap();
+    }
+    conn.execute_batch(
+        "BEGIN; INSERT INTO words_index(words_index) VALUES('rebuild');
+         SAVEPOINT a; INSERT INTO words_index(words_index) VALUES('rebuild'); ROLLBACK TO a",
+    )
+    .unwrap();
+    check(&conn, &mut rng, "in the transaction");
+    conn.execute_batch("ROLLBACK").unwrap();
+    check(&conn, &mut rng, "rolled back");
+    let mut expected: Vec<_> = others.iter().map(ToString::to_string).collect();
+    expected.push("app.db-words_index-2.annoy".into());
+    expected.sort();
+    assert_eq!(folder.files(), expected);
+}
+
+#[test]
 fn the_index_follows_its_table_through_renames() {
     let mut rng = StdRng::seed_from_u64(4);
     let folder = Folder::new("renames");

@@ -100,7 +100,8 @@ pub(crate) fn rebuild(
         })?;
         built.build_seconds = began.elapsed().as_secs_f64();
         let began = Instant::now();
-        let (current, bytes) = files::publish(conn, session, index, generation, &image)?;
+        let (current, bytes) =
+            files::publish(conn, session, index, generation, old.as_deref(), &image)?;
         built.write_seconds = began.elapsed().as_secs_f64();
         built.bytes = bytes;
         Some(current)

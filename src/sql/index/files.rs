@@ -76,6 +76,14 @@ enum Deed {
 }
 
 impl Ledger {
+    /// Whether the open transaction has published or retired a file of this name.
+    fn concerns(&self, name: &std::ffi::OsStr) -> bool {
+        self.done.iter().any(|deed| match deed {
+            Deed::Published(path) | Deed::Retired(path) => path.file_name() == Some(name),
+            Deed::PublishedImage(_) | Deed::RetiredImage(_) => false,
+        })
+    }
+
     /// The transaction has committed.
     fn commit(&mut self) {
         self.savepoints.clear();
@@ -149,12 +157,14 @@ fn join(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Publishes `image` as a generation of the index. Returns what the catalogue calls it, and its size.
+/// Publishes `image` as a generation of the index, beside the `old` one. Returns what the catalogue calls it, and its
+/// size.
 pub(crate) fn publish(
     conn: &Connection,
     session: &Session,
     index: &IndexName,
     generation: i64,
+    old: Option<&str>,
     image: &Image<'_>,
 ) -> Result<(String, u64)> {
     join(conn)?;
@@ -170,7 +180,8 @@ pub(crate) fn publish(
         ledger.done.push(Deed::PublishedImage(key));
         return Ok((current, image.len() as u64));
     };
-    sweep(&database, index, generation);
+    let old = old.map(|old| parse_current(old).map(|(generation, _)| generation));
+    sweep(session, &database, index, old.transpose()?);
     let path = index.file(&database, generation);
     let mut temporary = path.clone().into_os_string();
     temporary.push(format!(".tmp-{}", std::process::id()));
@@ -226,30 +237,29 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
     Ok(())
 }
 
-/// Removes what crashes have left: temporary files, and generations from `generation` on, which no catalogue can name.
-fn sweep(database: &Path, index: &IndexName, generation: i64) {
+/// Removes what crashes have left: temporary files, and every generation but the `current` one and those that the open
+/// transaction may still return to. The caller holds the write lock, so nobody else is about to publish.
+fn sweep(session: &Session, database: &Path, index: &IndexName, current: Option<i64>) {
     let prefix = index.file_prefix(database);
-    let Some(entries) = database.parent().and_then(|folder| {
-        fs::read_dir(if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        })
-        .ok()
-    }) else {
+    let folder = match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
+    let ledger = ledger(session);
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else {
             continue;
         };
         let stray = match rest.split_once(".annoy") {
-            Some((number, "")) => number.parse::<i64>().is_ok_and(|n| n >= generation),
+            Some((number, "")) => number.parse::<i64>().is_ok_and(|n| Some(n) != current),
             Some((number, end)) => number.parse::<i64>().is_ok() && end.starts_with(".tmp-"),
             None => false,
         };
-        if stray {
+        if stray && !ledger.concerns(&name) {
             remove(&entry.path());
         }
     }
