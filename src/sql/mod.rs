@@ -51,8 +51,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     knn::register(conn, &session)?;
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
-    vtab::function::register::<measure::Sweep>(conn, &session)?;
-    vtab::function::register::<measure::Recall>(conn, &session)?;
+    measure::register(conn, &session)?;
     vector::register(conn, &session)?;
     train::register(conn, &session)?;
     Ok(())
