@@ -207,25 +207,19 @@ fn cut(
     let mut level_at = direction(rows, b);
     for _ in 0..ROUNDS {
         margins(rows, &sample, level_at, b, job)?;
-        let mut counts = [0u32; 2];
-        let margins = std::mem::take(&mut b.margins);
-        let mut sums = [vec![0.0f32; work], vec![0.0f32; work]];
-        for (&row, &m) in sample.iter().zip(&margins) {
-            let side = usize::from(m <= 0.0);
-            counts[side] += 1;
-            rows.add_to(row, &mut sums[side]);
+        let mut sides = [
+            Vec::with_capacity(sample.len()),
+            Vec::with_capacity(sample.len()),
+        ];
+        for (&row, &m) in sample.iter().zip(&b.margins) {
+            sides[usize::from(m <= 0.0)].push(row);
         }
-        b.margins = margins;
-        if counts.contains(&0) {
+        if sides.iter().any(Vec::is_empty) {
             break;
         }
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            let by = 1.0 / count as f32;
-            for s in sum {
-                *s *= by;
-            }
+        for (sum, side) in b.sums.iter_mut().zip(&sides) {
+            rows.mean(side, sum);
         }
-        b.sums = sums;
         level_at = direction(rows, b);
     }
     margins(rows, members, level_at, b, job)?;

@@ -21,8 +21,8 @@ use super::centroids::Centroids;
 use super::cut::split;
 use super::space::{Factors, Space};
 use crate::job::Job;
-use crate::kernel::codes;
-use crate::kernel::level;
+use crate::kernel::dispatch::{self, Task};
+use crate::kernel::{codes, level};
 
 /// Rounds of assignment before the last one.
 const SETTLE: usize = 2;
@@ -59,11 +59,39 @@ impl Rows<'_> {
         &self.vectors[row as usize * dim..][..dim]
     }
 
+    /// The mean of the points of some rows, as their codes have them, added up in order.
+    pub(crate) fn mean(&self, members: &[u32], out: &mut [f32]) {
+        let rows = self;
+        dispatch::run(level(), Mean { rows, members, out });
+    }
+
     /// Adds the point of a row, as its code has it.
+    #[inline(always)]
     pub(crate) fn add_to(&self, row: u32, sum: &mut [f32]) {
         let scale = self.factors[row as usize].scale;
         for (s, &c) in sum.iter_mut().zip(self.code(row)) {
             *s += scale * (i32::from(c) - 128) as f32;
+        }
+    }
+}
+
+struct Mean<'a> {
+    rows: &'a Rows<'a>,
+    members: &'a [u32],
+    out: &'a mut [f32],
+}
+
+impl Task for Mean<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        self.out.fill(0.0);
+        for &row in self.members {
+            self.rows.add_to(row, self.out);
+        }
+        let by = 1.0 / self.members.len() as f32;
+        for p in self.out {
+            *p *= by;
         }
     }
 }
@@ -263,21 +291,10 @@ fn means(rows: &Rows, tree: &Tree, before: Option<Vec<f32>>, job: &Job) -> Resul
             job.check()?;
             let members = &tree.rows[range[0] as usize..range[1] as usize];
             if !members.is_empty() {
-                mean_of(rows, members, point);
+                rows.mean(members, point);
                 rows.space.normalise(point);
             }
             Ok::<_, anyhow::Error>(())
         })?;
     Ok(points)
-}
-
-fn mean_of(rows: &Rows, members: &[u32], point: &mut [f32]) {
-    point.fill(0.0);
-    for &row in members {
-        rows.add_to(row, point);
-    }
-    let by = 1.0 / members.len() as f32;
-    for p in point {
-        *p *= by;
-    }
 }

@@ -49,6 +49,9 @@ pub enum Budget {
 
 const DEFAULT_RECALL: f32 = 0.95;
 
+/// Up to this many trees, all are searched whatever the budget.
+const FEW_TREES: usize = 16;
+
 /// How much of the lists to scan, and how many estimates to look at twice.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
@@ -283,9 +286,10 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// once, but no more than twice as many are offered.
     fn leaves(&mut self, search_k: usize, s: &mut Scratch) {
         let f = self.forest;
-        // A tree more than leaves are wanted can't add a better leaf than those found, only time to rank its own.
+        // All trees while they are few. Of many, as many as half the leaves wanted: each further one hardly adds a
+        // better leaf than those found, but has its own leaves to be ranked.
         let wanted = search_k.div_ceil(f.layout.header.leaf.max(1)).max(4);
-        let trees = f.trees().min(wanted);
+        let trees = f.trees().min((wanted / 2).max(FEW_TREES));
         let leaves = f.tree(trees - 1).1;
         let several = trees > 1;
         if several {

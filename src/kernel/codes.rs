@@ -554,20 +554,14 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn least(best: __m512, at: __m512i, none: u32) -> u32 {
-        let (mut scores, mut ids) = ([0f32; LANES], [0i32; LANES]);
-        // SAFETY: sixteen lanes each.
-        unsafe {
-            _mm512_storeu_ps(scores.as_mut_ptr(), best);
-            _mm512_storeu_si512(ids.as_mut_ptr().cast(), at);
+        let smallest = _mm512_reduce_min_ps(best);
+        if smallest == f32::INFINITY {
+            return none;
         }
-        let (mut least, mut leaf) = (f32::INFINITY, none);
-        for j in 0..LANES {
-            let id = ids[j] as u32 * LANES as u32 + j as u32;
-            if scores[j] < least || (scores[j] == least && least < f32::INFINITY && id < leaf) {
-                (least, leaf) = (scores[j], id);
-            }
-        }
-        leaf
+        let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let places = _mm512_add_epi32(_mm512_slli_epi32(at, 4), lanes);
+        let those = _mm512_cmp_ps_mask(best, _mm512_set1_ps(smallest), _CMP_EQ_OQ);
+        _mm512_mask_reduce_min_epu32(those, places)
     }
 
     /// # Safety
