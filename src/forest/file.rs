@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::format::{Kind, Layout};
 use super::lists::View;
-use super::space::{Factors, Role, Space};
+use super::space::Space;
 use crate::kernel::codes::{Blocks, LANES};
 use crate::vector::Metric;
 
@@ -42,7 +42,7 @@ impl AsRef<[u8]> for Bytes {
 /// A forest over the bytes of a file. See the module page.
 #[derive(Debug)]
 pub struct Forest<B: AsRef<[u8]>> {
-    bytes: B,
+    pub(super) bytes: B,
     pub(super) layout: Layout,
     pub(super) space: Space,
 }
@@ -265,150 +265,6 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 kept: kept as usize,
             })
             .collect()
-    }
-
-    /// Reads the whole file: every checksum, and whether its parts agree with one another.
-    ///
-    /// # Errors
-    /// When anything does not fit; the message says what.
-    pub fn verify(&self) -> Result<()> {
-        self.layout.verify(self.bytes.as_ref())?;
-        let n = self.len();
-        let ids = self.ids();
-        let by_id: &[u32] = self.section(Kind::ById);
-        ensure!(
-            by_id.iter().all(|&p| (p as usize) < n)
-                && by_id.is_sorted_by(|&a, &b| ids[a as usize] < ids[b as usize]),
-            "index file: its rowids are out of order"
-        );
-        for tree in 0..self.trees() {
-            self.verify_tree(tree)?;
-        }
-        self.verify_lists()?;
-        self.verify_rows()
-    }
-
-    fn verify_tree(&self, tree: usize) -> Result<()> {
-        let n = self.len();
-        let (from, to) = self.tree(tree);
-        let blocks = self.blocks(from, to);
-        let rows: &[[u32; 2]] = &self.section(Kind::LeafRows)[from..to];
-        let mut at = 0u64;
-        for (j, &[first, count]) in rows.iter().enumerate() {
-            if blocks.norm[j].is_infinite() {
-                ensure!(count == 0, "index file: tree {tree} has rows in no leaf");
-                continue;
-            }
-            ensure!(
-                u64::from(first) == at && count > 0,
-                "index file: leaf {j} of tree {tree} does not follow the one before"
-            );
-            at += u64::from(count);
-            let codes = &blocks.codes[j / LANES * LANES * blocks.stride..];
-            let lane = |k: usize| i32::from(codes[k / 4 * 64 + j % LANES * 4 + k % 4]);
-            let (sum, squares) = (0..blocks.stride).fold((0, 0i64), |(s, q), k| {
-                (s + lane(k), q + i64::from(lane(k) * lane(k)))
-            });
-            let scale = f64::from(blocks.scale[j]);
-            ensure!(
-                sum == blocks.sum[j]
-                    && ((scale * scale * squares as f64) as f32).to_bits()
-                        == blocks.norm[j].to_bits(),
-                "index file: the centroid of leaf {j} of tree {tree} is inconsistent"
-            );
-        }
-        ensure!(
-            at == n as u64,
-            "index file: tree {tree} holds {at} of {n} rows"
-        );
-        if tree > 0 {
-            let list = &self.section::<u32>(Kind::Lists)[(tree - 1) * n..][..n];
-            let mut seen = vec![false; n];
-            for &p in list {
-                let fresh = seen
-                    .get_mut(p as usize)
-                    .is_some_and(|s| !std::mem::replace(s, true));
-                ensure!(
-                    fresh,
-                    "index file: tree {tree} does not hold every row once"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn verify_lists(&self) -> Result<()> {
-        let Some(lists) = self.lists() else {
-            return Ok(());
-        };
-        let slots = lists.rows.len() as u32;
-        ensure!(
-            lists.starts.first() == Some(&0)
-                && lists.starts.last() == Some(&slots)
-                && lists.starts.is_sorted()
-                && lists
-                    .starts
-                    .iter()
-                    .all(|s| (*s as usize).is_multiple_of(LANES)),
-            "index file: its lists are out of order"
-        );
-        let leaves: &[[u32; 2]] = self.section(Kind::LeafRows);
-        for (leaf, &[first, count]) in leaves[..lists.starts.len() - 1].iter().enumerate() {
-            let list = &lists.rows[lists.slots(leaf)];
-            let own = list.iter().zip(first..).take(count as usize);
-            ensure!(
-                list.len() >= count as usize && own.clone().all(|(&p, want)| p == want),
-                "index file: the list of leaf {leaf} does not begin with its rows"
-            );
-            let rest = &list[count as usize..];
-            ensure!(
-                rest.is_sorted()
-                    && rest
-                        .iter()
-                        .all(|&p| p == u32::MAX || (p as usize) < self.len()),
-                "index file: the list of leaf {leaf} is out of order"
-            );
-        }
-        let factors = 2 * LANES * 4;
-        for (rows, block) in lists
-            .rows
-            .chunks(LANES)
-            .zip(lists.codes.chunks(lists.block_bytes))
-        {
-            let numbers: &[f32] = bytemuck::cast_slice(&block[block.len() - factors..]);
-            let (constant, gain) = numbers.split_at(LANES);
-            for ((&p, constant), gain) in rows.iter().zip(constant).zip(gain) {
-                ensure!(
-                    constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
-                    "index file: a slot has no estimate"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Codes every vector again and compares.
-    fn verify_rows(&self) -> Result<()> {
-        let stride = self.space.stride();
-        let codes: &[u8] = self.section(Kind::Codes);
-        let (scale, norm, error) = self.factors();
-        let (mut point, mut code) = (Vec::new(), vec![0u8; stride]);
-        for p in 0..self.len() {
-            let expected = self
-                .space
-                .encode(self.vector_at(p), Role::Item, &mut point, &mut code);
-            let stored = Factors {
-                scale: scale[p],
-                norm: norm[p],
-                error: error[p],
-            };
-            ensure!(
-                expected == Some(stored) && code == codes[p * stride..][..stride],
-                "index file: the code of rowid {} is not that of its vector",
-                self.ids()[p]
-            );
-        }
-        Ok(())
     }
 
     /// Scale, norm and error of every row, by position.

@@ -15,10 +15,11 @@
 //! * [`partition`]: one tree, from [`cut`] rows and [`centroids`].
 //! * [`lists`]: the leaves of the first tree as codes of one or two bits a dimension, for approximate search.
 //! * [`calibrate`]: how much of them a promised recall needs.
-//! * [`mod@build`]: all trees, and the bytes.
+//! * [`mod@build`]: all of it together, and an [`image`] of the file.
 //! * [`mod@format`]: the only place that knows the bytes.
-//! * [`mod@file`]: a forest over bytes: opening, verifying, asking what it is.
-//! * [`search`]: approximate and exact search, and the bound that makes the exact one fast.
+//! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
+//! * [`search`]: approximate and exact search: what to look at ([`near`]), and the bound and the exact distances
+//!   ([`score`]).
 //! * [`scan`]: rows that are in no index.
 //! * [`topk`]: the k best so far.
 //!
@@ -27,20 +28,25 @@
 mod build;
 mod calibrate;
 mod centroids;
+mod check;
 mod cut;
 mod file;
 mod format;
+mod image;
 mod lists;
+mod near;
 mod partition;
 mod random;
 mod rotate;
 mod scan;
+mod score;
 mod search;
 mod space;
 mod topk;
 
-pub use build::{BuildOptions, Image, MAX_TREES, build};
+pub use build::{BuildOptions, MAX_TREES, build};
 pub use file::{Bytes, CurvePoint, Forest, Info};
+pub use image::Image;
 pub use scan::RowScan;
 pub use search::{Budget, Scratch};
 pub use topk::{Hit, TopK};

@@ -1,0 +1,225 @@
+//! Scoring rows: byte codes first, a proven bound, exact distances last.
+//!
+//! Rows come in chunks: integer dot products of byte codes give for each row a distance to the query's own code, the
+//! triangle inequality turns it into a lower bound of the true distance, and only rows whose bound lies within the
+//! k-th best distance so far are scored by [`crate::vector::exact`]. So among the rows looked at the answer is exact.
+//!
+//! The bound. With codes c (scale s) of the row and g (scale t) of the query, and their errors E and F
+//! ([`super::space`]): |w(q) - w(x)| >= |t g - s c| - E - F, and |t g - s c|^2 = |t g|^2 + |s c|^2 - 2 s t <g, c> with
+//! <g, c> an exact integer. In f32 that sum is off by less than 2^-20 (|t g|^2 + |s c|^2), since 2 s t |<g, c>| is no
+//! larger than the two squares. So a row is left out only if
+//!
+//! ```text
+//! |t g|^2 + |s c|^2 - 2 s t <g, c> - 2^-20 (|t g|^2 + |s c|^2) > (R + E + F)^2 (1 + 2^-20) + 1e-30
+//! ```
+//!
+//! where R is the distance of points that the k-th best distance allows ([`super::space::Space::reach`]). 1e-30 stands for
+//! underflow. A comparison with NaN or infinity on the right is false, and keeps the row.
+
+use rustc_hash::FxHashSet;
+
+use super::file::Forest;
+use super::format::Kind;
+use super::search::Scratch;
+use super::topk::{Hit, TopK};
+use crate::kernel::bound::{self, Bound, Chunk};
+use crate::kernel::codes;
+use crate::kernel::dispatch::prefetch;
+use crate::kernel::{kernels, level};
+use crate::vector::{Metric, exact};
+
+/// Rows handled at a time: the buffers stay in the first cache.
+pub(super) const CHUNK: usize = 256;
+/// Rows scored at once.
+pub(super) const EIGHT: usize = 8;
+
+/// The query as the scan needs it.
+pub(super) struct Query<'a> {
+    pub(super) vector: &'a [f32],
+    /// Its own inner product, for cosine.
+    pub(super) own: f64,
+    pub(super) norm: f64,
+    pub(super) scale: f32,
+    pub(super) square: f32,
+    pub(super) error: f32,
+}
+
+pub(super) struct Scan<'a, B: AsRef<[u8]>> {
+    pub(super) forest: &'a Forest<B>,
+    pub(super) hidden: &'a FxHashSet<i64>,
+    pub(super) best: TopK,
+    /// Positions of rows to be scored, and how many of them.
+    pub(super) queue: [u32; EIGHT],
+    pub(super) waiting: usize,
+    pub(super) query: Query<'a>,
+}
+
+impl<B: AsRef<[u8]>> Scan<'_, B> {
+    /// Consecutive rows.
+    pub(super) fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
+        let f = self.forest;
+        let stride = f.space.stride();
+        let codes: &[u8] = f.section(Kind::Codes);
+        let (scale, norm, error) = f.factors();
+        let mut at = from;
+        while at < to {
+            let n = CHUNK.min(to - at);
+            s.dots.resize(CHUNK, 0);
+            codes::row_dots(
+                level(),
+                &codes[at * stride..][..n * stride],
+                &s.query,
+                &mut s.dots[..n],
+            );
+            let chunk = Chunk {
+                dots: &s.dots[..n],
+                scale: &scale[at..at + n],
+                norm: &norm[at..at + n],
+                error: &error[at..at + n],
+            };
+            self.chunk(&chunk, |i| (at + i) as u32, &mut s.near, &mut s.kept);
+            at += n;
+        }
+    }
+
+    /// Rows anywhere, at most a chunk of them.
+    pub(super) fn some(&mut self, positions: &[u32], s: &mut Scratch) {
+        let f = self.forest;
+        let n = positions.len();
+        s.dots.resize(CHUNK, 0);
+        codes::gather_dots(
+            level(),
+            f.section(Kind::Codes),
+            positions,
+            &s.query,
+            &mut s.dots,
+        );
+        let (scale, norm, error) = f.factors();
+        for (to, from) in s.gathered.iter_mut().zip([scale, norm, error]) {
+            to.clear();
+            to.extend(positions.iter().map(|&p| from[p as usize]));
+        }
+        let chunk = Chunk {
+            dots: &s.dots[..n],
+            scale: &s.gathered[0],
+            norm: &s.gathered[1],
+            error: &s.gathered[2],
+        };
+        self.chunk(&chunk, |i| positions[i], &mut s.near, &mut s.kept);
+    }
+
+    /// Scores those rows of a chunk that the bound does not leave out.
+    fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        position: impl Fn(usize) -> u32,
+        near: &mut Vec<(f32, u32)>,
+        kept: &mut Vec<u32>,
+    ) {
+        let missing = self.best.k().saturating_sub(self.best.len() + self.waiting);
+        if missing == 0 {
+            if self.best.len() < self.best.k() {
+                self.flush();
+            }
+            kept.clear();
+            bound::within(level(), &self.bound(), chunk, kept);
+            for &i in kept.iter() {
+                self.wait(position(i as usize));
+            }
+            return;
+        }
+        // There are fewer than k hits: score the rows with the nearest codes first, so that the bound bites from the
+        // first chunk on.
+        let twice_scale = 2.0 * self.query.scale;
+        near.clear();
+        near.extend((0..chunk.dots.len()).map(|i| {
+            let product = twice_scale * (chunk.scale[i] * chunk.dots[i] as f32);
+            (chunk.norm[i] - product, i as u32)
+        }));
+        if missing < near.len() {
+            near.select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
+        }
+        for &(_, i) in near.iter().take(missing) {
+            self.wait(position(i as usize));
+        }
+        if missing < near.len() {
+            self.flush();
+        }
+        let bound = self.bound();
+        for &(_, i) in near.iter().skip(missing) {
+            let i = i as usize;
+            if bound.excess(chunk.dots[i], chunk.scale[i], chunk.norm[i], chunk.error[i]) > 0.0 {
+                continue;
+            }
+            self.wait(position(i));
+        }
+    }
+
+    fn bound(&self) -> Bound {
+        let limit = self.best.limit();
+        let reach = if limit == f64::INFINITY {
+            f32::INFINITY
+        } else {
+            self.forest.space.reach(limit, self.query.norm) + self.query.error
+        };
+        Bound {
+            square: self.query.square,
+            twice_scale: 2.0 * self.query.scale,
+            reach,
+        }
+    }
+
+    /// Takes a row to be scored; eight are scored at once.
+    fn wait(&mut self, position: u32) {
+        if !self.hidden.is_empty() && self.hidden.contains(&self.forest.ids()[position as usize]) {
+            return;
+        }
+        // The row is read when eight wait: by then it is near. What follows its first lines the processor fetches.
+        let row: &[u8] = bytemuck::cast_slice(self.forest.vector_at(position as usize));
+        prefetch(&row[..row.len().min(512)]);
+        self.queue[self.waiting] = position;
+        self.waiting += 1;
+        if self.waiting == self.queue.len() {
+            self.flush();
+        }
+    }
+
+    /// Scores the rows that wait.
+    pub(super) fn flush(&mut self) {
+        let f = self.forest;
+        let n = std::mem::take(&mut self.waiting);
+        let mut rows = [self.query.vector; EIGHT];
+        for (row, &p) in rows.iter_mut().zip(&self.queue[..n]) {
+            *row = f.vector_at(p as usize);
+        }
+        let (rows, mut scores, mut norms) = (&rows[..n], [0.0; EIGHT], [0.0; EIGHT]);
+        let (scores, q, kernels) = (&mut scores[..n], self.query.vector, &kernels().rerank);
+        match f.metric() {
+            Metric::Cosine => {
+                (kernels.dot_and_norm)(q, rows, scores, &mut norms[..n]);
+                for (score, &norm) in scores.iter_mut().zip(&norms) {
+                    *score = exact::cosine_from(*score, self.query.own, norm);
+                }
+            }
+            Metric::L2 => {
+                (kernels.squared_l2)(q, rows, scores);
+                scores.iter_mut().for_each(|s| *s = s.sqrt());
+            }
+            _ => {
+                (kernels.dot)(q, rows, scores);
+                scores.iter_mut().for_each(|s| *s = -*s);
+            }
+        }
+        for (&distance, &p) in scores.iter().zip(&self.queue) {
+            let rowid = f.ids()[p as usize];
+            self.best.push(Hit { rowid, distance });
+        }
+    }
+
+    /// Every row by its exact distance: for queries the codes say nothing about.
+    pub(super) fn plain(&mut self) {
+        for p in 0..self.forest.len() {
+            self.wait(p as u32);
+        }
+    }
+}
