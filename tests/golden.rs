@@ -169,6 +169,8 @@ fn exactly_these_names_are_registered() {
         "snippet",
         "match",
         "geopoly",
+        "offsets",
+        "optimize",
     ];
     let ours = |sql| {
         let names = rows(&conn, sql).into_iter().flatten();
