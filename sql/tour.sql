@@ -86,7 +86,7 @@ UPDATE timing SET build_s = (SELECT value FROM annoy_info('words_100') WHERE key
 -- The break-even: after so many queries the build has paid for itself, against a scan of the table.
 SELECT method, round(cold_ms, 3) AS cold_ms, round(warm_ms, 3) AS warm_ms, round(build_s, 2) AS build_s,
        CASE WHEN build_s IS NULL THEN ''
-            WHEN warm_ms < table_ms THEN CAST(ceil(build_s * 1000 / (table_ms - warm_ms)) AS INTEGER)
+            WHEN warm_ms < table_ms THEN 1 + CAST(build_s * 1000 / (table_ms - warm_ms) AS INTEGER)
             ELSE 'never' END AS break_even_queries
   FROM timing, (SELECT warm_ms AS table_ms FROM timing WHERE method = 'exact, from the table')
  ORDER BY timing.rowid;
