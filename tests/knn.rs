@@ -72,6 +72,23 @@ fn k_comes_as_argument_as_constraint_or_from_limit() {
 }
 
 #[test]
+fn a_match_gives_the_vectors_it_found() {
+    let conn = line(1000);
+    let found = common::rows(
+        &conn,
+        "SELECT rowid, vec_to_json(v) FROM ix WHERE v MATCH '[9.9, 0]' AND k = 2",
+    );
+    let row = |id: i64, json: &str| vec![Value::Integer(id), Value::Text(json.to_owned())];
+    assert_eq!(
+        found,
+        [
+            row(10, "[10.000000,0.000000]"),
+            row(9, "[9.000000,0.000000]")
+        ]
+    );
+}
+
+#[test]
 fn a_filter_or_join_gets_its_full_number_of_rows() {
     let conn = line(3000);
     let red: Vec<i64> = (0..10).map(|i| i * 100 + 7).collect();

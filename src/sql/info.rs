@@ -98,10 +98,7 @@ struct Facts {
 impl Facts {
     fn read(scope: &Scope, index: IndexName) -> Result<Facts> {
         let conn: &Connection = &scope.conn;
-        let mut reader = Reader::open(conn, &scope.session, index)?;
-        if !reader.look(conn)? {
-            bail!("the schema changes while the index is opened");
-        }
+        let reader = Reader::open(conn, &scope.session, index)?;
         let index = reader.index();
         let pending = conn.query_row(
             &format!("SELECT count(*) FROM {}", index.changes()),

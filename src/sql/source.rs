@@ -105,6 +105,11 @@ impl Source {
         )
     }
 
+    /// The statement that gives (rowid, vector) of the row whose rowid is bound to ?1.
+    pub(crate) fn one_row(&self) -> String {
+        format!("{} WHERE {} = ?1", self.all_rows(), self.quoted_key())
+    }
+
     /// Hands each (rowid, vector) that `sql` selects to `each`. `dim` is what every vector must have; 0: the first
     /// vector decides.
     pub(crate) fn read(

@@ -28,6 +28,14 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// How often a line goes to SQLite's log when no bar is shown.
 const LOG: Duration = Duration::from_secs(10);
 
+/// The number of threads that an option asks for; 0 asks for all there are.
+pub(crate) fn threads(option: usize) -> usize {
+    match option {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
 /// Where long work shows its progress.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Display {

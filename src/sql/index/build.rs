@@ -91,7 +91,7 @@ pub(crate) fn rebuild(
             metric: options.metric()?,
             trees: options.trees,
             seed: options.seed,
-            threads: options.threads(),
+            threads: work::threads(options.threads),
         };
         let vectors = rows.vectors();
         let began = Instant::now();

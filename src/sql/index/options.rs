@@ -45,14 +45,6 @@ impl IndexOptions {
     pub(crate) fn metric(&self) -> Result<Metric> {
         Metric::parse(&self.metric, &METRICS)
     }
-
-    /// The number of threads of a build.
-    pub(crate) fn threads(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        }
-    }
 }
 
 /// What CREATE VIRTUAL TABLE says.

@@ -32,6 +32,7 @@ pub(crate) struct Reader {
     session: Arc<Session>,
     probe: String,
     pending_rows: String,
+    one_row: String,
     /// The generation the catalogue named last.
     current: Option<String>,
     forest: Option<Open>,
@@ -93,7 +94,7 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
 }
 
 impl Reader {
-    /// Opens the index for queries on `conn`.
+    /// Opens the index for queries on `conn`, and takes its state.
     pub(crate) fn open(
         conn: &Connection,
         session: &Arc<Session>,
@@ -116,9 +117,10 @@ impl Reader {
             source.quoted_table(),
             source.quoted_key()
         );
-        let reader = Reader {
+        let mut reader = Reader {
             metric: settings.options.metric()?,
             settings,
+            one_row: source.one_row(),
             source,
             session: Arc::clone(session),
             probe,
@@ -136,6 +138,9 @@ impl Reader {
         probe.query_row([], |_| Ok(()))?;
         probe.reset_status(StatementStatus::RePrepare);
         drop(probe);
+        if !reader.look(conn)? {
+            bail!("the schema changes while the index is opened");
+        }
         Ok(reader)
     }
 
@@ -271,6 +276,11 @@ impl Reader {
     /// The column that is indexed.
     pub(crate) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The statement that gives (rowid, vector) of the row whose rowid is bound to ?1.
+    pub(crate) fn one_row(&self) -> &str {
+        &self.one_row
     }
 
     /// The metric of the index.

@@ -14,6 +14,7 @@
 //! `integrity-check` verifies every byte of the file and every vector against the table.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
@@ -21,6 +22,7 @@ use rusqlite::types::ValueRef;
 
 use super::names::IndexName;
 use super::options::Declaration;
+use super::reader::Reader;
 use super::{build, catalog, files};
 use crate::sql::knn::stream::Stream;
 use crate::sql::knn::targets::Targets;
@@ -338,6 +340,8 @@ pub(crate) struct IndexCursor {
     stream: Stream,
     /// (rowid, vector) of a scan without MATCH, backwards.
     rows: Option<Vec<(i64, Vec<u8>)>>,
+    /// The index that a search went to.
+    reader: Option<Rc<RefCell<Reader>>>,
 }
 
 impl IndexCursor {
@@ -380,6 +384,7 @@ impl Cursor for IndexCursor {
             format!("{}.{}", index.schema, index.name)
         };
         let reader = table.targets.index(&name)?;
+        self.reader = Some(Rc::clone(&reader));
         let args = QueryArgs::new(number, args, 0, "vector MATCH query AND k = n");
         match args.index(reader)? {
             Some(request) => self.stream.start(&table.targets, request),
@@ -410,15 +415,15 @@ impl Cursor for IndexCursor {
                 out.real(hit.distance);
             }
         } else if i == VECTOR as usize {
-            match self.rows.as_ref().and_then(|rows| rows.last()) {
-                Some((_, vector)) => out.blob(vector),
-                None => {
-                    let (source, _) = table.source()?;
-                    let mut statement = table.conn().prepare_cached(&format!(
-                        "{} WHERE {} = ?1",
-                        source.all_rows(),
-                        source.quoted_key()
-                    ))?;
+            match (
+                self.rows.as_ref().and_then(|rows| rows.last()),
+                &self.reader,
+            ) {
+                (Some((_, vector)), _) => out.blob(vector),
+                (None, None) => {}
+                (None, Some(reader)) => {
+                    let reader = reader.borrow();
+                    let mut statement = table.conn().prepare_cached(reader.one_row())?;
                     statement
                         .query_row([rowid], |row| {
                             out.value(row.get_ref(1)?);

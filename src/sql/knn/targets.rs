@@ -96,10 +96,7 @@ impl Targets {
     }
 
     fn opened(&self, index: index::IndexName) -> Result<Rc<RefCell<Reader>>> {
-        let mut reader = Reader::open(&self.conn, &self.session, index)?;
-        if !reader.look(&self.conn)? {
-            bail!("the schema changes while the index is opened");
-        }
+        let reader = Reader::open(&self.conn, &self.session, index)?;
         Ok(Rc::new(RefCell::new(reader)))
     }
 

@@ -48,8 +48,7 @@ impl Function for Recall {
         let conn = &scope.conn;
         let index = index::find(conn, name)?.with_context(|| format!("no such index: {name}"))?;
         let built = index::built(conn, &index)?;
-        let mut reader = Reader::open(conn, &scope.session, index)?;
-        reader.look(conn)?;
+        let reader = Reader::open(conn, &scope.session, index)?;
         let Some(forest) = reader.forest().cloned() else {
             bail!(
                 "annoy_recall: index {name} has no file to judge: {}",

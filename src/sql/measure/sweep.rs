@@ -118,10 +118,6 @@ fn sweep(
     job: &Job,
 ) -> Result<Vec<Vec<Value>>> {
     let metric = Metric::parse(&options.metric, &METRICS)?;
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
     let positions = match options.sample {
         None => vec![0],
         Some(n) => sample(vectors.ids.len(), n, options.seed),
@@ -137,7 +133,7 @@ fn sweep(
             metric,
             trees,
             seed: options.seed,
-            threads,
+            threads: work::threads(options.threads),
         };
         let began = Instant::now();
         let image = forest::build(vectors, &build, job)?;
