@@ -312,14 +312,16 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// One option as the user gave it.
-struct Given<'a> {
-    name: &'a str,
-    value: &'a Value,
+/// One option as the user gave it, and the checks of its value.
+pub(crate) struct Given<'a> {
+    /// Its name, for the message.
+    pub(crate) name: &'a str,
+    /// Its value.
+    pub(crate) value: &'a Value,
 }
 
 impl Given<'_> {
-    fn wrong<T>(&self, expected: impl Display) -> Result<T> {
+    pub(crate) fn wrong<T>(&self, expected: impl Display) -> Result<T> {
         bail!(
             "option '{}': expected {expected}, got {}",
             self.name,
@@ -327,7 +329,7 @@ impl Given<'_> {
         )
     }
 
-    fn integer(&self, low: u64, high: u64) -> Result<u64> {
+    pub(crate) fn integer(&self, low: u64, high: u64) -> Result<u64> {
         let whole = match self.value {
             Value::Number(n) => n.as_u64().or_else(|| {
                 let x = n.as_f64()?;
@@ -341,7 +343,7 @@ impl Given<'_> {
         }
     }
 
-    fn number(&self, low: f64, high: f64) -> Result<f64> {
+    pub(crate) fn number(&self, low: f64, high: f64) -> Result<f64> {
         match self.value.as_f64() {
             Some(x) if (low..=high).contains(&x) => Ok(x),
             _ => self.wrong(format_args!("a number from {low} to {high}")),
@@ -349,7 +351,7 @@ impl Given<'_> {
     }
 
     /// gensim's flags are 0 and 1, JSON's are false and true.
-    fn flag(&self) -> Result<bool> {
+    pub(crate) fn flag(&self) -> Result<bool> {
         match (self.value, self.value.as_u64()) {
             (Value::Bool(b), _) => Ok(*b),
             (_, Some(n @ 0..=1)) => Ok(n == 1),
@@ -357,14 +359,14 @@ impl Given<'_> {
         }
     }
 
-    fn limit(&self) -> Result<Option<usize>> {
+    pub(crate) fn limit(&self) -> Result<Option<usize>> {
         if self.value.is_null() {
             return Ok(None);
         }
         Ok(Some(self.integer(1, u64::from(u32::MAX) - 1)? as usize))
     }
 
-    fn choice<T: Copy>(&self, all: &[(&str, T)]) -> Result<T> {
+    pub(crate) fn choice<T: Copy>(&self, all: &[(&str, T)]) -> Result<T> {
         let found = self
             .value
             .as_str()

@@ -19,6 +19,13 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// The vocabulary of these words in this order, each with its count. `None`: there are no words.
+    #[must_use]
+    pub fn from_words(words: impl IntoIterator<Item = (Box<str>, u64)>) -> Option<Vocabulary> {
+        let (words, counts): (Vec<_>, Vec<_>) = words.into_iter().unzip();
+        (!words.is_empty()).then_some(Vocabulary { words, counts })
+    }
+
     /// Number of words.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a vocabulary is never empty")]

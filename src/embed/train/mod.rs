@@ -55,18 +55,60 @@ pub fn train(
     level: Level,
     job: &Job,
 ) -> Result<Model> {
-    let (n_words, dim) = (vocabulary.len(), options.vector_size);
-    let mut input = initial(n_words, options)?;
-    let mut output = if options.negative > 0 {
-        Some(Matrix::zeros(n_words, dim)?)
-    } else {
-        None
-    };
-    let mut nodes = if options.hs {
-        Some(Matrix::zeros(n_words.max(2) - 1, dim)?)
-    } else {
-        None
-    };
+    let weights = Weights::new(vocabulary.len(), options)?;
+    train_from(weights, vocabulary, corpus, options, level, job)
+}
+
+/// The matrices of a model.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    /// As [`Model::input`].
+    pub input: Matrix,
+    /// As [`Model::output`].
+    pub output: Option<Matrix>,
+    /// As [`Model::nodes`].
+    pub nodes: Option<Matrix>,
+}
+
+impl Weights {
+    /// The matrices that training begins with.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn new(n_words: usize, options: &Options) -> Result<Weights> {
+        let dim = options.vector_size;
+        Ok(Weights {
+            input: initial(n_words, options)?,
+            output: match options.negative {
+                0 => None,
+                _ => Some(Matrix::zeros(n_words, dim)?),
+            },
+            nodes: match options.hs {
+                false => None,
+                true => Some(Matrix::zeros(n_words.max(2) - 1, dim)?),
+            },
+        })
+    }
+}
+
+/// As [`train`], from matrices that may have been trained before. The vocabulary may count more than the corpus holds:
+/// its counts thin frequent words and weigh noise.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_from(
+    weights: Weights,
+    vocabulary: Vocabulary,
+    corpus: &Corpus,
+    options: &Options,
+    level: Level,
+    job: &Job,
+) -> Result<Model> {
+    let Weights {
+        mut input,
+        mut output,
+        mut nodes,
+    } = weights;
     let chunks = corpus.chunks();
     let counts = vocabulary.counts();
     let training = Training {
@@ -119,7 +161,7 @@ pub fn train(
 }
 
 /// Input vectors at the start: components uniform in -1/dim..1/dim as in gensim, each word's from a stream of its own.
-fn initial(n_words: usize, options: &Options) -> Result<Matrix> {
+pub(super) fn initial(n_words: usize, options: &Options) -> Result<Matrix> {
     let mut matrix = Matrix::zeros(n_words, options.vector_size)?;
     let scale = 1.0 / options.vector_size as f32;
     for id in 0..n_words {

@@ -14,6 +14,7 @@
 mod caller;
 mod most_similar;
 mod place;
+mod request;
 mod savepoint;
 mod scalar;
 mod store;

@@ -4,11 +4,11 @@ use anyhow::{Result, bail};
 use rusqlite::Connection;
 use rusqlite::types::{Type, ValueRef};
 
-use crate::embed::corpus::CorpusBuilder;
 use crate::sql::quote;
 use crate::sql::source::find_table;
 
-/// Adds every row of `column` in `table` to the corpus, in rowid order where there are rowids. NULL is no document.
+/// Hands every row of `column` in `table` to `each`, in rowid order where there are rowids: the rowid (`None` where there
+/// is none), the text, and a function to call now and then, whose error ends the reading. NULL is no document.
 ///
 /// # Errors
 /// No such table or column, a value that is no text (the row is named), or what SQLite says.
@@ -16,7 +16,7 @@ pub(super) fn read(
     conn: &Connection,
     table: &str,
     column: &str,
-    corpus: &mut CorpusBuilder,
+    mut each: impl FnMut(Option<i64>, &str, &mut dyn FnMut() -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     let Some((schema, table)) = find_table(conn, table)? else {
         bail!("no such table: {table}");
@@ -42,10 +42,14 @@ pub(super) fn read(
         match row.get_ref(0)? {
             ValueRef::Null => {}
             ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => corpus.add_document_in_pieces(text, || {
+                Ok(text) => {
+                    let rowid = match row.get_ref(1)? {
+                        ValueRef::Integer(rowid) => Some(rowid),
+                        _ => None,
+                    };
                     // Fails once the connection is interrupted.
-                    Ok(tick.query_row([], |_| Ok(()))?)
-                })?,
+                    each(rowid, text, &mut || Ok(tick.query_row([], |_| Ok(()))?))?;
+                }
                 Err(e) => bail!(
                     "the text in {} is not UTF-8 at byte {}: correct it, or leave the row out by a view",
                     place(),

@@ -7,23 +7,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rusqlite::Connection;
 use rusqlite::functions::Context;
-use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
 use super::caller::connection;
 use super::place::Place;
+use super::request::{Request, Surface};
 use super::savepoint::all_or_nothing;
 use super::{store, text};
 use crate::embed::corpus::{Corpus, CorpusBuilder};
 use crate::embed::model::Model;
 use crate::embed::options::Options;
-use crate::embed::strict_json;
 use crate::embed::train::train;
 use crate::kernel;
-use crate::sql::work::Display;
 use crate::sql::{DIRECT, Session, function_error, work};
 
 pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
@@ -36,64 +34,15 @@ pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::R
     Ok(())
 }
 
-/// What is asked for beside the training itself.
-#[derive(Debug, Default)]
-struct Surface {
-    /// Train a model of that name anew.
-    replace: bool,
-    /// Where progress is shown, if not where `annoy_progress` says.
-    progress: Option<Display>,
-}
-
-impl Surface {
-    const NAMES: [&'static str; 2] = ["replace", "progress"];
-
-    /// Takes its own options out of those given.
-    fn take(pairs: &mut Vec<(String, Value)>) -> Result<Surface> {
-        let mut surface = Surface::default();
-        let mut rest = Vec::new();
-        for (name, value) in pairs.drain(..) {
-            match name.as_str() {
-                "replace" => match (&value, value.as_u64()) {
-                    (Value::Bool(flag), _) => surface.replace = *flag,
-                    (_, Some(n @ 0..=1)) => surface.replace = n == 1,
-                    _ => bail!("option 'replace': expected false or true, got {value}"),
-                },
-                "progress" => match value.as_str().map(Display::parse) {
-                    Some(Ok(display)) => surface.progress = Some(display),
-                    _ => bail!("option 'progress': expected \"stderr\" or \"off\", got {value}"),
-                },
-                _ => rest.push((name, value)),
-            }
-        }
-        *pairs = rest;
-        Ok(surface)
-    }
-}
-
 fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
-    let argument = |i: usize, what: &str| -> Result<&str> {
-        match ctx.get_raw(i) {
-            ValueRef::Text(text) => Ok(std::str::from_utf8(text)?),
-            other => bail!(
-                "word2vec_train: expected {what} as argument {}, got {}",
-                i + 1,
-                other.data_type()
-            ),
-        }
-    };
-    let (model, table) = (
-        argument(0, "the name of a model")?,
-        argument(1, "the name of a table")?,
-    );
-    let column = argument(2, "the name of a column")?;
-    let mut pairs = match ctx.len() {
-        4 if ctx.get_raw(3) != ValueRef::Null => {
-            strict_json::object(argument(3, "options as JSON text")?)?
-        }
-        _ => Vec::new(),
-    };
-    let surface = Surface::take(&mut pairs)?;
+    let request = Request::new(ctx, "word2vec_train")?;
+    let Request {
+        model,
+        table,
+        column,
+        pairs,
+        surface,
+    } = request;
     let options = Options::from_pairs(pairs, &Surface::NAMES)?;
     let display = surface.progress.unwrap_or_else(|| session.display());
 
@@ -102,7 +51,9 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
     store::check_free(&conn, &place, surface.replace)?;
 
     let mut builder = CorpusBuilder::new(&options);
-    text::read(&conn, table, column, &mut builder)?;
+    text::read(&conn, table, column, |_, text, pause| {
+        builder.add_document_in_pieces(text, pause)
+    })?;
     let (vocabulary, corpus) = builder.finish()?;
     let began = Instant::now();
     let model = work::run(&conn, display, |job| {
