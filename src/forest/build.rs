@@ -19,6 +19,7 @@ use super::format::Header;
 use super::image::{Content, Image};
 use super::lists::{self, Lists};
 use super::partition::{self, Rows, Tree};
+use super::plane::{self, Nibbles};
 use super::space::{Factors, Role, Space, dot8, work_dim};
 use crate::job::Job;
 use crate::vector::{MAX_DIM, Metric};
@@ -109,21 +110,25 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
     let stride = space.stride();
     let mut codes = vec![128u8; n * stride];
     let mut factors = vec![Factors::default(); n];
+    let mut nibbles = Nibbles::new(n, space.work());
     codes
         .par_chunks_mut(CHUNK * stride)
         .zip(factors.par_chunks_mut(CHUNK))
+        .zip(nibbles.par_chunks_mut(CHUNK))
         .zip(v.rows.par_chunks(CHUNK * v.dim))
-        .try_for_each(|((codes, factors), rows)| {
+        .try_for_each(|(((codes, factors), mut nibbles), rows)| {
             let mut point = Vec::with_capacity(space.work());
-            for ((code, factor), row) in codes
+            for (i, ((code, factor), row)) in codes
                 .chunks_exact_mut(stride)
                 .zip(factors)
                 .zip(rows.chunks_exact(v.dim))
+                .enumerate()
             {
                 job.check()?;
                 *factor = space
                     .encode(row, Role::Item, &mut point, code)
                     .context("a row is too far from the others to be indexed")?;
+                nibbles.set(i, &space, &point);
                 job.advance(1);
             }
             Ok::<_, anyhow::Error>(())
@@ -155,6 +160,7 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
         Some(lists) => calibrate::curve(&rows, &trees[0], &lists.view(space.work()), o.seed, job)?,
         None => Vec::new(),
     };
+    let radii = plane::radii(&rows, &trees[0]);
     job.phase("write", 0);
     let header = Header {
         metric: o.metric,
@@ -175,6 +181,8 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
         trees,
         lists,
         curve,
+        nibbles,
+        radii,
     };
     Image::new(v, &header, content, job)
 }

@@ -26,6 +26,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
             self.verify_tree(tree)?;
         }
         self.verify_lists()?;
+        self.verify_plane()?;
         self.verify_rows()
     }
 

@@ -30,6 +30,8 @@
 //! 17 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
 //! 18 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
 //! 19 list codes  u8  [slots / 16][lines + 2][64]             see kernel/scan.rs; constant NaN where a slot pads
+//! 20 plane       u8  [n / 32, rounded up][block bytes]        see kernel/nibble.rs; zeros where a block pads
+//! 21 leaf radius f32 [leaves]       no row of the leaf is farther from its coded centroid; infinite beyond tree 0
 //! (17 to 19 are empty, or one start, where an index has no lists)
 //! ```
 //!
@@ -45,6 +47,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::build::MAX_TREES;
 use super::space::work_dim;
 use crate::kernel::codes::{LANES, stride};
+use crate::kernel::nibble;
 use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 use crate::vector::{MAX_DIM, Metric};
 
@@ -79,9 +82,11 @@ pub(crate) enum Kind {
     ListRows,
 
     ListCodes,
+    Plane,
+    LeafRadius,
 }
 
-pub(crate) const KINDS: [Kind; 19] = [
+pub(crate) const KINDS: [Kind; 21] = [
     Kind::Mean,
     Kind::Trees,
     Kind::LeafCodes,
@@ -101,6 +106,8 @@ pub(crate) const KINDS: [Kind; 19] = [
     Kind::ListStarts,
     Kind::ListRows,
     Kind::ListCodes,
+    Kind::Plane,
+    Kind::LeafRadius,
 ];
 
 /// The numbers of the header.
@@ -347,6 +354,10 @@ impl Layout {
                 // As many as tree 0 has leaves: checked when its table has been read.
                 Kind::ListStarts => self.range(kind).len().next_multiple_of(4) as u128,
                 Kind::ListRows => slots as u128 * 4,
+                Kind::Plane => {
+                    (h.n.div_ceil(nibble::ROWS) as u128) * nibble::block_bytes(h.work()) as u128
+                }
+                Kind::LeafRadius => leaves * 4,
                 Kind::ListCodes => (slots / BLOCK) as u128 * block as u128,
             };
             let got = self.range(kind).len() as u128;

@@ -16,6 +16,7 @@ use super::file::Bytes;
 use super::format::{self, ALIGN, Header, KINDS, Kind};
 use super::lists::Lists;
 use super::partition::Tree;
+use super::plane::Nibbles;
 use super::space::{Factors, Space};
 use crate::job::Job;
 use crate::kernel::codes;
@@ -79,6 +80,8 @@ pub(super) struct Content<'s> {
     pub(super) factors: &'s [Factors],
     pub(super) trees: Vec<Tree>,
     pub(super) lists: Option<Lists>,
+    pub(super) nibbles: Nibbles,
+    pub(super) radii: Vec<f32>,
     pub(super) curve: Vec<calibrate::Point>,
 }
 
@@ -111,6 +114,8 @@ impl<'a> Image<'a> {
             mut trees,
             lists,
             curve,
+            nibbles,
+            mut radii,
         } = content;
         let lists = lists.as_ref();
         let order: Arc<[u32]> = std::mem::take(&mut trees[0].rows).into();
@@ -134,6 +139,8 @@ impl<'a> Image<'a> {
                 });
         }
         let leaves = Leaves::new(&trees);
+        radii.resize(leaves.norm.len(), f32::INFINITY);
+        let plane = nibbles.pack(&order);
         let by = |f: fn(&Factors) -> f32| -> Vec<f32> {
             order.iter().map(|&r| f(&factors[r as usize])).collect()
         };
@@ -160,6 +167,8 @@ impl<'a> Image<'a> {
                 Kind::ListRows => lists.map_or_else(Part::none, |l| Part::new(&l.rows)),
 
                 Kind::ListCodes => lists.map_or_else(Part::none, |l| Part::new(&l.codes)),
+                Kind::Plane => Part::none(),
+                Kind::LeafRadius => Part::new(&radii),
                 Kind::Vectors => Part::Rows(
                     Source::Borrowed(bytemuck::cast_slice(v.rows)),
                     v.dim * 4,
@@ -172,6 +181,7 @@ impl<'a> Image<'a> {
             codes::stride(space.work()),
             order.clone(),
         );
+        parts[Kind::Plane as usize - 1] = Part::Whole(plane);
         let sections = parts
             .par_iter()
             .map(|part| {

@@ -18,8 +18,8 @@
 //! * [`mod@build`]: all of it together, and an [`image`] of the file.
 //! * [`mod@format`]: the only place that knows the bytes.
 //! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
-//! * [`search`]: approximate and exact search: what to look at ([`near`]), and the bound and the exact distances
-//!   ([`score`]).
+//! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
+//! * [`mod@exact`]: exact search, over the four-bit plane ([`plane`]).
 //! * [`scan`]: rows that are in no index.
 //! * [`topk`]: the k best so far.
 //!
@@ -30,12 +30,14 @@ mod calibrate;
 mod centroids;
 mod check;
 mod cut;
+mod exact;
 mod file;
 mod format;
 mod image;
 mod lists;
 mod near;
 mod partition;
+mod plane;
 mod random;
 mod rotate;
 mod scan;
@@ -45,6 +47,7 @@ mod space;
 mod topk;
 
 pub use build::{BuildOptions, MAX_TREES, build};
+pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use image::Image;
 pub use scan::RowScan;

@@ -1,4 +1,4 @@
-//! Which rows a search looks at: leaves near the query, lists near the query, or everything.
+//! Which rows an approximate search looks at: leaves near the query, or lists near the query.
 
 use super::format::Kind;
 use super::lists::View;
@@ -135,7 +135,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     }
 
     /// Scores of leaves `0..leaves`.
-    fn rank(&self, leaves: usize, s: &mut Scratch) {
+    pub(super) fn rank(&self, leaves: usize, s: &mut Scratch) {
         debug_assert_eq!(leaves % LANES, 0);
         s.scores.resize(leaves, 0.0);
         let factor = 2.0 * self.query.scale;
@@ -194,44 +194,6 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         s.list = list;
         (looked, end - first)
     }
-
-    /// All rows: those of the nearest leaves first, so that the k-th best is near its final value for the rest.
-    pub(super) fn everything(&mut self, s: &mut Scratch) {
-        let f = self.forest;
-        let leaves = f.tree(0).1;
-        self.rank(leaves, s);
-        let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
-        let first = (f.len() / 100).max(2 * self.best.k().min(f.len()));
-        s.done.clear();
-        s.done.resize(leaves, false);
-        let wanted = 2 * first / f.layout.header.leaf.max(1) + 4;
-        let order = nearest(
-            &s.scores,
-            wanted,
-            std::mem::take(&mut s.order),
-            &mut s.places,
-        );
-        let mut looked = 0;
-        for key in &order {
-            if looked >= first {
-                break;
-            }
-            let leaf = (key & 0xffff_ffff) as usize;
-            s.done[leaf] = true;
-            looked += self.leaf(leaf, false, s).0;
-        }
-        self.flush();
-        s.order = order;
-        let mut from = 0;
-        for (j, &[start, count]) in rows[..leaves].iter().enumerate() {
-            if s.done[j] {
-                let start = (start as usize).min(f.len());
-                self.range(from, start, s);
-                from = from.max(start.saturating_add(count as usize));
-            }
-        }
-        self.range(from, f.len(), s);
-    }
 }
 
 /// Keeps the slots whose estimate is at most `limit`.
@@ -268,7 +230,12 @@ fn once(list: &mut Vec<u32>, n: usize, table: &mut Vec<u32>) {
 
 /// The `least` leaves with the smallest scores (or somewhat more, or all), nearest first, the first of equals first.
 /// The low half of an entry is the leaf.
-fn nearest(scores: &[f32], least: usize, mut order: Vec<u64>, places: &mut Vec<u32>) -> Vec<u64> {
+pub(super) fn nearest(
+    scores: &[f32],
+    least: usize,
+    mut order: Vec<u64>,
+    places: &mut Vec<u32>,
+) -> Vec<u64> {
     let limit = select::limit_for(level(), scores, least, least + least / 2 + 8);
     places.clear();
     select::places(level(), scores, limit, 0, places);

@@ -22,7 +22,7 @@ use super::file::Forest;
 use super::format::Kind;
 use super::search::Scratch;
 use super::topk::{Hit, TopK};
-use crate::kernel::bound::{self, Bound, Chunk};
+use crate::kernel::bound::{self, Bound, Chunk, Slack};
 use crate::kernel::codes;
 use crate::kernel::dispatch::prefetch;
 use crate::kernel::{kernels, level};
@@ -52,9 +52,17 @@ pub(super) struct Scan<'a, B: AsRef<[u8]>> {
     pub(super) queue: [u32; EIGHT],
     pub(super) waiting: usize,
     pub(super) query: Query<'a>,
+    /// Rows looked at by byte code, and rows scored exactly.
+    pub(super) by_code: u64,
+    pub(super) scored: u64,
 }
 
 impl<B: AsRef<[u8]>> Scan<'_, B> {
+    /// Whether the codes say anything about this query.
+    pub(super) fn has_code(&self) -> bool {
+        self.query.error < f32::INFINITY
+    }
+
     /// Consecutive rows.
     pub(super) fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
         let f = self.forest;
@@ -116,7 +124,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         near: &mut Vec<(f32, u32)>,
         kept: &mut Vec<u32>,
     ) {
-        let missing = self.best.k().saturating_sub(self.best.len() + self.waiting);
+        self.by_code += chunk.dots.len() as u64;
+        let missing = if self.best.limit() == f64::INFINITY {
+            self.best.k().saturating_sub(self.best.len() + self.waiting)
+        } else {
+            0
+        };
         if missing == 0 {
             if self.best.len() < self.best.k() {
                 self.flush();
@@ -155,7 +168,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         }
     }
 
-    fn bound(&self) -> Bound {
+    pub(super) fn bound(&self) -> Bound {
         let limit = self.best.limit();
         let reach = if limit == f64::INFINITY {
             f32::INFINITY
@@ -163,6 +176,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             self.forest.space.reach(limit, self.query.norm) + self.query.error
         };
         Bound {
+            slack: Slack::PROVEN,
             square: self.query.square,
             twice_scale: 2.0 * self.query.scale,
             reach,
@@ -188,6 +202,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     pub(super) fn flush(&mut self) {
         let f = self.forest;
         let n = std::mem::take(&mut self.waiting);
+        self.scored += n as u64;
         let mut rows = [self.query.vector; EIGHT];
         for (row, &p) in rows.iter_mut().zip(&self.queue[..n]) {
             *row = f.vector_at(p as usize);

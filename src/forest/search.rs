@@ -2,7 +2,7 @@
 //!
 //! Three ways to look at rows, all of which end in exact distances ([`super::score`]):
 //!
-//! * `exact`: all rows, by byte codes and a proven bound. The answer is that of a loop over
+//! * `exact` ([`super::exact`]): all rows, by codes and a proven bound. The answer is that of a loop over
 //!   [`crate::vector::exact::distance`], bit for bit.
 //! * `search` with a number of rows ([`Budget::SearchK`]): the leaves of all trees nearest to the query, whole leaves until
 //!   the number is reached; the answer is exact among the rows of these leaves. The trees alone, as in Annoy.
@@ -52,7 +52,6 @@ pub struct Scratch {
     pub(super) seen: Vec<u32>,
     pub(super) epoch: u32,
     pub(super) list: Vec<u32>,
-    pub(super) done: Vec<bool>,
     pub(super) dots: Vec<i32>,
     pub(super) gathered: [Vec<f32>; 3],
     pub(super) kept: Vec<u32>,
@@ -77,7 +76,10 @@ impl<B: AsRef<[u8]>> Forest<B> {
         budget: Budget,
         hidden: &FxHashSet<i64>,
         scratch: &mut Scratch,
-    ) -> Vec<Hit> {
+    ) -> Vec<Hit>
+    where
+        B: Sync,
+    {
         let recall = match budget {
             Budget::SearchK(search_k) if search_k < self.len() => {
                 return self.scan(query, k, hidden, scratch, |scan, s| {
@@ -115,23 +117,6 @@ impl<B: AsRef<[u8]>> Forest<B> {
         (effort.slots < self.len()).then_some(effort)
     }
 
-    /// The `k` nearest of all rows, without those `hidden`: the same rows and distances as a loop over
-    /// [`exact::distance`] followed by a sort by (distance, rowid).
-    ///
-    /// A query of another dimension has no neighbours here.
-    #[must_use]
-    pub fn exact(
-        &self,
-        query: &[f32],
-        k: usize,
-        hidden: &FxHashSet<i64>,
-        scratch: &mut Scratch,
-    ) -> Vec<Hit> {
-        self.scan(query, k, hidden, scratch, |scan, s| {
-            scan.everything(s);
-        })
-    }
-
     fn scan(
         &self,
         query: &[f32],
@@ -143,8 +128,25 @@ impl<B: AsRef<[u8]>> Forest<B> {
         if k == 0 || self.is_empty() || query.len() != self.dim() {
             return Vec::new();
         }
-        let stride = self.space.stride();
-        s.code.resize(stride, 128);
+        let mut scan = self.start(query, TopK::new(k), hidden, s);
+        if scan.has_code() {
+            run(&mut scan, s);
+        } else {
+            scan.plain();
+        }
+        scan.flush();
+        scan.best.into_sorted()
+    }
+
+    /// A search with nothing looked at; the codes of the query are left in `s`.
+    pub(super) fn start<'a>(
+        &'a self,
+        query: &'a [f32],
+        best: TopK,
+        hidden: &'a FxHashSet<i64>,
+        s: &mut Scratch,
+    ) -> Scan<'a, B> {
+        s.code.resize(self.space.stride(), 128);
         let factors = self
             .space
             .encode(query, Role::Query, &mut s.point, &mut s.code);
@@ -152,7 +154,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         let mut scan = Scan {
             forest: self,
             hidden,
-            best: TopK::new(k),
+            best,
             queue: [0; EIGHT],
             waiting: 0,
             query: Query {
@@ -163,20 +165,18 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 square: 0.0,
                 error: f32::INFINITY,
             },
+            by_code: 0,
+            scored: 0,
         };
-        match factors {
-            // A query without a direction is equally far from everything.
-            Some(f) if self.metric() == Metric::L2 || norm > 0.0 => {
-                s.query.clear();
-                s.query
-                    .extend(s.code.iter().map(|&c| (i32::from(c) - 128) as i8));
-                (scan.query.scale, scan.query.square, scan.query.error) =
-                    (f.scale, f.norm, f.error);
-                run(&mut scan, s);
-            }
-            _ => scan.plain(),
+        // A query without a direction is equally far from everything.
+        if let Some(f) = factors
+            && (self.metric() == Metric::L2 || norm > 0.0)
+        {
+            s.query.clear();
+            s.query
+                .extend(s.code.iter().map(|&c| (i32::from(c) - 128) as i8));
+            (scan.query.scale, scan.query.square, scan.query.error) = (f.scale, f.norm, f.error);
         }
-        scan.flush();
-        scan.best.into_sorted()
+        scan
     }
 }

@@ -19,7 +19,7 @@
 
 use super::rotate::Rotation;
 use crate::kernel::dispatch::{self, Task};
-use crate::kernel::{codes, level};
+use crate::kernel::{codes, level, nibble};
 use crate::vector::{Metric, exact};
 
 /// Whether a vector is one of the indexed or the one that is looked for. Only `dot` tells them apart.
@@ -52,6 +52,8 @@ pub(crate) struct Space {
     /// `[work]`.
     pub(crate) mean: Vec<f32>,
     mean_norm: f64,
+    /// What stands for rounding in an error is multiplied with this: 1, or less in a test that wants it missed.
+    pub(crate) float: f64,
     /// The mean, turned: adding it to a point in code space gives the point itself, turned.
     turned_mean: Vec<f32>,
     rotation: Rotation,
@@ -115,6 +117,7 @@ impl Space {
             max_norm,
             mean,
             mean_norm,
+            float: 1.0,
             turned_mean,
             rotation,
         }
@@ -216,15 +219,32 @@ impl Space {
                 add(k, p, c);
             }
         }
-        let grid = square.iter().sum::<f64>().sqrt();
-        let error =
-            grid * (1.0 + 1e-6) + norm * 2f64.powi(-17) + (norm + self.mean_norm) * 1e-14 + 1e-30;
+        let error = self.error(square.iter().sum(), norm);
         Some(Factors {
             scale,
             norm: (f64::from(scale) * f64::from(scale) * codes_squared as f64) as f32,
-            // One f32 step up, so that rounding to f32 never lowers the bound.
-            error: (error * (1.0 + 2f64.powi(-22))) as f32,
+            error,
         })
+    }
+
+    /// How far a point can be from its code, given the sum of squares of what its turned image in f32 leaves and that
+    /// image's norm.
+    #[inline(always)]
+    fn error(&self, rest: f64, norm: f64) -> f32 {
+        let float = norm * 2f64.powi(-17) + (norm + self.mean_norm) * 1e-14 + 1e-30;
+        let error = rest.sqrt() * (1.0 + 1e-6) + self.float * float;
+        // One f32 step up, so that rounding to f32 never lowers the bound.
+        (error * (1.0 + 2f64.powi(-22))) as f32
+    }
+
+    /// The four-bit code of a turned point, as [`Space::encode`] leaves it, and what stands beside it.
+    pub(crate) fn encode_nibbles(&self, p: &[f32], code: &mut [[u8; 4]]) -> nibble::Factors {
+        let (factors, rest) = nibble::encode(level(), p, code);
+        let error = self.error(rest, dot8(p, p).sqrt());
+        nibble::Factors {
+            error: nibble::narrow_up(error),
+            ..factors
+        }
     }
 
     /// Makes a centroid of unit norm where points are unit vectors, as the mean of directions is a direction.

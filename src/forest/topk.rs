@@ -34,10 +34,12 @@ impl PartialEq for Hit {
 
 impl Eq for Hit {}
 
-/// Keeps the `k` smallest hits of all that are pushed. Memory grows with the hits that arrive, not with `k`.
+/// Keeps the `k` smallest hits of all that are pushed and lie within a distance. Memory grows with the hits that arrive,
+/// not with `k`.
 #[derive(Debug, Clone)]
 pub struct TopK {
     k: usize,
+    within: f64,
     heap: BinaryHeap<Hit>,
 }
 
@@ -45,14 +47,29 @@ impl TopK {
     /// An empty list of at most `k` hits.
     #[must_use]
     pub fn new(k: usize) -> Self {
+        TopK::within(k, f64::INFINITY)
+    }
+
+    /// An empty list of at most `k` hits, none of which is farther than `within` (a NaN is no limit).
+    #[must_use]
+    pub fn within(k: usize, within: f64) -> Self {
         TopK {
             k,
+            within: within.min(f64::INFINITY),
             heap: BinaryHeap::new(),
         }
     }
 
+    /// From now on no hit that is farther than `within` is taken.
+    pub fn tighten(&mut self, within: f64) {
+        self.within = self.within.min(within);
+    }
+
     /// Takes a hit if it is among the best so far.
     pub fn push(&mut self, hit: Hit) {
+        if hit.distance > self.within {
+            return;
+        }
         // -0 and 0 are the same distance; a total order would tell them apart.
         let hit = Hit {
             distance: hit.distance + 0.0,
@@ -85,13 +102,14 @@ impl TopK {
         self.heap.is_empty()
     }
 
-    /// The distance beyond which nothing can enter any more: infinite until there are `k` hits.
+    /// The distance beyond which nothing can enter any more.
     #[must_use]
     pub fn limit(&self) -> f64 {
         if self.heap.len() < self.k {
-            f64::INFINITY
+            self.within
         } else {
-            self.heap.peek().map_or(f64::NEG_INFINITY, |h| h.distance)
+            let worst = self.heap.peek().map_or(f64::NEG_INFINITY, |h| h.distance);
+            worst.min(self.within)
         }
     }
 

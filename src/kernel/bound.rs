@@ -4,12 +4,32 @@
 
 use super::Level;
 
-/// 2^-20: more than all roundings of the bound together.
-const SLACK: f32 = 1.0 / (1 << 20) as f32;
+/// The terms that stand for rounding. [`Slack::PROVEN`] is what the proof asks for; tests drop one at a time, to see that
+/// each is needed.
+#[derive(Debug, Clone, Copy)]
+pub struct Slack {
+    /// What E is multiplied with.
+    pub error: f32,
+    /// Of the sum of the two squares: more than all roundings of the bound together.
+    pub squares: f32,
+    /// For underflow.
+    pub tiny: f32,
+}
+
+impl Slack {
+    /// The whole of it.
+    pub const PROVEN: Slack = Slack {
+        error: 1.0,
+        squares: 1.0 / (1 << 20) as f32,
+        tiny: 1e-30,
+    };
+}
 
 /// What the bound needs to know of the query.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
+    /// What stands for rounding.
+    pub slack: Slack,
     /// |t g|^2, the squared norm of the query's code.
     pub square: f32,
     /// 2 t.
@@ -38,8 +58,17 @@ impl Bound {
     pub fn excess(&self, dot: i32, scale: f32, norm: f32, error: f32) -> f32 {
         let squares = self.square + norm;
         let product = self.twice_scale * (scale * dot as f32);
-        let within = self.reach + error;
-        (squares - product - SLACK * squares) - (within * within * (1.0 + SLACK) + 1e-30)
+        let within = self.reach + self.slack.error * error;
+        (squares - product - self.slack.squares * squares)
+            - (within * within * (1.0 + self.slack.squares) + self.slack.tiny)
+    }
+
+    /// The same for a leaf, given its score `norm - 2 s t <g, c>` and its radius.
+    #[must_use]
+    pub fn excess_of(&self, score: f32, norm: f32, radius: f32) -> f32 {
+        let within = self.reach + self.slack.error * radius;
+        (self.square + score - self.slack.squares * (self.square + norm))
+            - (within * within * (1.0 + self.slack.squares) + self.slack.tiny)
     }
 }
 
@@ -65,8 +94,12 @@ fn within_avx512(bound: &Bound, chunk: &Chunk, out: &mut Vec<u32>) {
     let square = _mm512_set1_ps(bound.square);
     let twice_scale = _mm512_set1_ps(bound.twice_scale);
     let reach = _mm512_set1_ps(bound.reach);
-    let (slack, more) = (_mm512_set1_ps(SLACK), _mm512_set1_ps(1.0 + SLACK));
-    let (tiny, zero) = (_mm512_set1_ps(1e-30), _mm512_setzero_ps());
+    let (slack, more) = (
+        _mm512_set1_ps(bound.slack.squares),
+        _mm512_set1_ps(1.0 + bound.slack.squares),
+    );
+    let (tiny, zero) = (_mm512_set1_ps(bound.slack.tiny), _mm512_setzero_ps());
+    let by = _mm512_set1_ps(bound.slack.error);
     let mut i = 0;
     while i < n {
         let lanes = (n - i).min(16);
@@ -82,7 +115,7 @@ fn within_avx512(bound: &Bound, chunk: &Chunk, out: &mut Vec<u32>) {
         };
         let squares = _mm512_add_ps(square, x);
         let product = _mm512_mul_ps(twice_scale, _mm512_mul_ps(s, _mm512_cvtepi32_ps(dot)));
-        let reached = _mm512_add_ps(reach, e);
+        let reached = _mm512_add_ps(reach, _mm512_mul_ps(by, e));
         let left = _mm512_sub_ps(
             _mm512_sub_ps(squares, product),
             _mm512_mul_ps(slack, squares),
@@ -161,6 +194,7 @@ mod tests {
             let error: Vec<f32> = (0..n).map(|_| float() * 1e-2).collect();
             for reach in [0.0, 0.3, 1.0, f32::INFINITY] {
                 let bound = Bound {
+                    slack: Slack::PROVEN,
                     square: 0.5,
                     twice_scale: 0.013,
                     reach,

@@ -26,6 +26,7 @@ pub mod window;
 pub mod bound;
 pub mod codes;
 pub mod dispatch;
+pub mod nibble;
 pub mod scan;
 pub mod select;
 

@@ -1,0 +1,171 @@
+//! The four-bit plane ([`crate::kernel::nibble`]) of all rows in leaf order, and the radius of every leaf: what exact search
+//! looks at first.
+
+use anyhow::{Result, ensure};
+use rayon::iter::IndexedParallelIterator;
+use rayon::prelude::*;
+
+use super::file::Forest;
+use super::format::Kind;
+use super::partition::{Rows, Tree};
+use super::space::{Role, Space};
+use crate::kernel::codes::{self, LANES};
+use crate::kernel::level;
+use crate::kernel::nibble::{Factors, ROWS, block_bytes, groups, pack};
+
+/// The four-bit codes of all rows, by row number.
+pub(super) struct Nibbles {
+    dim: usize,
+    /// `[n, groups]`.
+    codes: Vec<[u8; 4]>,
+    factors: Vec<Factors>,
+}
+
+/// Those of some consecutive rows.
+pub(super) struct Part<'a> {
+    groups: usize,
+    codes: &'a mut [[u8; 4]],
+    factors: &'a mut [Factors],
+}
+
+impl Part<'_> {
+    /// Codes row `i` of the part, given its turned point.
+    pub(super) fn set(&mut self, i: usize, space: &Space, point: &[f32]) {
+        let code = &mut self.codes[i * self.groups..][..self.groups];
+        self.factors[i] = space.encode_nibbles(point, code);
+    }
+}
+
+impl Nibbles {
+    /// Space for `n` points of `dim` components.
+    pub(super) fn new(n: usize, dim: usize) -> Self {
+        Nibbles {
+            dim,
+            codes: vec![[0; 4]; n * groups(dim)],
+            factors: vec![Factors::default(); n],
+        }
+    }
+
+    /// The rows in parts of `rows`.
+    pub(super) fn par_chunks_mut(
+        &mut self,
+        rows: usize,
+    ) -> impl IndexedParallelIterator<Item = Part<'_>> {
+        let groups = groups(self.dim);
+        self.codes
+            .par_chunks_mut(rows * groups)
+            .zip(self.factors.par_chunks_mut(rows))
+            .map(move |(codes, factors)| Part {
+                groups,
+                codes,
+                factors,
+            })
+    }
+
+    /// The plane, in this order of rows.
+    pub(super) fn pack(self, order: &[u32]) -> Vec<u8> {
+        let size = block_bytes(self.dim);
+        let groups = groups(self.dim);
+        let mut plane = vec![0u8; order.len().div_ceil(ROWS) * size];
+        plane
+            .par_chunks_mut(size)
+            .zip(order.par_chunks(ROWS))
+            .for_each(|(block, rows)| {
+                pack(block, rows.len(), |i| {
+                    let row = rows[i] as usize;
+                    (&self.codes[row * groups..][..groups], self.factors[row])
+                });
+            });
+        plane
+    }
+}
+
+/// For each leaf of a tree, padding included, a distance from its coded centroid beyond which it has no rows.
+///
+/// The distance of the centroid's code from a row's code, from their integer product, and the error of the row's code; 2^-20
+/// of the squares for the roundings of norms to f32.
+pub(super) fn radii(rows: &Rows, tree: &Tree) -> Vec<f32> {
+    let c = tree.centroids.blocks();
+    let mut radii = vec![0.0f32; c.leaves()];
+    radii
+        .par_iter_mut()
+        .zip(tree.starts.par_windows(2))
+        .enumerate()
+        .for_each(|(leaf, (radius, ends))| {
+            let members = &tree.rows[ends[0] as usize..ends[1] as usize];
+            let lane = &c.codes[leaf / LANES * LANES * c.stride..];
+            let center: Vec<i8> = (0..c.stride)
+                .map(|k| lane[k / 4 * 64 + leaf % LANES * 4 + k % 4])
+                .collect();
+            let mut dots = vec![0i32; members.len()];
+            codes::gather_dots(level(), rows.codes, members, &center, &mut dots);
+            let (scale, norm) = (f64::from(c.scale[leaf]), f64::from(c.norm[leaf]));
+            for (&row, &dot) in members.iter().zip(&dots) {
+                let f = &rows.factors[row as usize];
+                let squares = norm + f64::from(f.norm);
+                let product = 2.0 * scale * f64::from(f.scale) * f64::from(dot);
+                let square = squares - product + squares * 2f64.powi(-20);
+                let reach = (square.max(0.0).sqrt() + f64::from(f.error)) * (1.0 + 2f64.powi(-20));
+                *radius = radius.max(reach as f32);
+            }
+        });
+    radii
+}
+
+impl<B: AsRef<[u8]>> Forest<B> {
+    /// Codes every vector again and compares; and whether each row lies within the radius of its leaf.
+    pub(super) fn verify_plane(&self) -> Result<()> {
+        let space = &self.space;
+        let groups = groups(space.work());
+        let plane: &[u8] = self.section(Kind::Plane);
+        let (mut point, mut byte_code) = (Vec::new(), vec![0; space.stride()]);
+        let mut nibbles = vec![[0u8; 4]; ROWS * groups];
+        let mut factors = [Factors::default(); ROWS];
+        let mut again = vec![0u8; block_bytes(space.work())];
+        for (b, block) in plane.chunks_exact(again.len()).enumerate() {
+            let rows = ROWS.min(self.len() - b * ROWS);
+            for i in 0..rows {
+                let code = &mut nibbles[i * groups..][..groups];
+                let vector = self.vector_at(b * ROWS + i);
+                space.encode(vector, Role::Item, &mut point, &mut byte_code);
+                factors[i] = space.encode_nibbles(&point, code);
+            }
+            again.fill(0);
+            pack(&mut again, rows, |i| {
+                (&nibbles[i * groups..][..groups], factors[i])
+            });
+            ensure!(
+                again == block,
+                "index file: block {b} of its plane is not that of its vectors"
+            );
+        }
+        let leaves = self.tree(0).1;
+        let c = self.blocks(0, leaves);
+        let rows: &[[u32; 2]] = self.section(Kind::LeafRows);
+        let radii: &[f32] = self.section(Kind::LeafRadius);
+        let codes: &[u8] = self.section(Kind::Codes);
+        let (scale, norm, error) = self.factors();
+        for (leaf, (&[first, count], &radius)) in rows[..leaves].iter().zip(radii).enumerate() {
+            for p in (first as usize..).take(count as usize) {
+                let row = &codes[p * c.stride..][..c.stride];
+                let lane = &c.codes[leaf / LANES * LANES * c.stride..];
+                let dot: i64 = row
+                    .iter()
+                    .enumerate()
+                    .map(|(k, &x)| {
+                        let c = lane[k / 4 * 64 + leaf % LANES * 4 + k % 4];
+                        (i64::from(x) - 128) * i64::from(c)
+                    })
+                    .sum();
+                let square = f64::from(c.norm[leaf]) + f64::from(norm[p])
+                    - 2.0 * f64::from(c.scale[leaf]) * f64::from(scale[p]) * dot as f64;
+                let reach = square.max(0.0).sqrt() + f64::from(error[p]);
+                ensure!(
+                    reach <= f64::from(radius) * (1.0 + 1e-6) + 1e-30,
+                    "index file: a row lies beyond the radius of leaf {leaf}"
+                );
+            }
+        }
+        Ok(())
+    }
+}
