@@ -251,7 +251,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
         Stats {
             rows,
             left_out_by_radius: rows - looked,
-            left_out_by_nibbles: self.rough.saturating_sub(self.survived),
+            left_out_by_nibbles: (looked - self.at_once).saturating_sub(self.survived),
             left_out_by_bytes: self.scan.by_code.saturating_sub(self.scan.scored),
             reranked: self.scan.scored,
             bytes_read: self.rough / ROWS as u64 * block_bytes(work) as u64
@@ -267,6 +267,11 @@ fn blocks_of([first, count]: [u32; 2], n: usize) -> std::ops::Range<usize> {
     let end = (first as usize + count as usize).min(n);
     let from = first as usize / ROWS;
     from..if count == 0 { from } else { end.div_ceil(ROWS) }
+}
+
+/// Rows in a block.
+fn rows_in(block: usize, n: usize) -> u64 {
+    n.saturating_sub(block * ROWS).min(ROWS) as u64
 }
 
 /// Blocks `from..to` for up to [`TOGETHER`] queries; `seen[i]` are those that query `i` has seen before.
@@ -300,12 +305,15 @@ fn together<B: AsRef<[u8]>>(
         &queries,
         &mut out,
     );
-    let rows = ((to * ROWS).min(f.len()) - from * ROWS) as u64;
+    let n = f.len();
+    let rows = (from..to).map(|b| rows_in(b, n)).sum::<u64>();
     let codes: &[u8] = f.section(Kind::Codes);
     let stride = f.space.stride();
     for (i, probe) in probes.iter_mut().enumerate() {
         probe.rough += rows;
         if let Some(seen) = seen.get(i) {
+            let again = (from..to).filter(|&b| seen[b]);
+            probe.rough -= again.map(|b| rows_in(b, n)).sum::<u64>();
             // Rare: a few rows of the nearest leaves, all of which have been looked at.
             let mut at = before[i];
             while at < probe.kept.len() {
@@ -597,3 +605,6 @@ fn pieces(wanted: &Seen, most: usize) -> Vec<[usize; 2]> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,40 @@ impl Rotation {
     }
 }
 
+#[cfg(test)]
+impl Rotation {
+    /// The true turn, as near as f64 comes to it.
+    pub(crate) fn apply_in_f64(&self, v: &mut [f64]) {
+        if self.dim < 2 {
+            return;
+        }
+        let block = 1usize << self.dim.ilog2();
+        let hadamard = |v: &mut [f64]| {
+            let mut h = 1;
+            while h < v.len() {
+                for two in v.chunks_exact_mut(2 * h) {
+                    let (a, b) = two.split_at_mut(h);
+                    for (a, b) in a.iter_mut().zip(b) {
+                        (*a, *b) = (*a + *b, *a - *b);
+                    }
+                }
+                h *= 2;
+            }
+            let scale = (v.len() as f64).sqrt();
+            v.iter_mut().for_each(|x| *x /= scale);
+        };
+        for signs in self.signs.chunks_exact(self.dim) {
+            for (x, s) in v.iter_mut().zip(signs) {
+                *x *= f64::from(*s);
+            }
+            hadamard(&mut v[..block]);
+            if block < self.dim {
+                hadamard(&mut v[self.dim - block..]);
+            }
+        }
+    }
+}
+
 /// Walsh-Hadamard transform, scaled to keep the norm. The length is a power of two.
 #[inline(always)]
 fn hadamard(v: &mut [f32]) {

@@ -54,9 +54,11 @@ pub(crate) struct Space {
     mean_norm: f64,
     /// What stands for rounding in an error is multiplied with this: 1, or less in a test that wants it missed.
     pub(crate) float: f64,
+    /// The same for rounding in the exact distances.
+    pub(crate) rounding: f64,
     /// The mean, turned: adding it to a point in code space gives the point itself, turned.
     turned_mean: Vec<f32>,
-    rotation: Rotation,
+    pub(crate) rotation: Rotation,
 }
 
 /// Components of a point: one more than the vector has for `dot`.
@@ -118,6 +120,7 @@ impl Space {
             mean,
             mean_norm,
             float: 1.0,
+            rounding: 1.0,
             turned_mean,
             rotation,
         }
@@ -274,7 +277,7 @@ impl Space {
     /// The largest distance between points, rounded up, at which a row can still have the distance `tau` or less to
     /// the query. The f64 sum that defines a distance is off by at most `dim` roundings of 2^-53 of the norms.
     pub(crate) fn reach(&self, tau: f64, query_norm: f64) -> f32 {
-        let rounding = (self.dim + 16) as f64 * 2f64.powi(-50);
+        let rounding = self.rounding * (self.dim + 16) as f64 * 2f64.powi(-50);
         let reach = match self.metric {
             Metric::L2 => tau * self.unit * (1.0 + rounding),
             // Without a direction or without norms nothing can be said.
@@ -284,7 +287,7 @@ impl Space {
                 .sqrt(),
             _ => (2.0 * tau + rounding).sqrt(),
         };
-        (reach * (1.0 + 1e-6) + 1e-30) as f32
+        (reach * (1.0 + self.rounding * 1e-6) + self.rounding * 1e-30) as f32
     }
 }
 
