@@ -36,6 +36,13 @@ impl Random {
         mix(self.state)
     }
 
+    /// Two times 32 random bits.
+    #[inline]
+    pub fn halves(&mut self) -> [u32; 2] {
+        let bits = self.bits();
+        [(bits >> 32) as u32, bits as u32]
+    }
+
     /// An integer in `0..n`, n > 0. The bias, below n / 2^32, is far under what training could show.
     #[inline]
     pub fn below(&mut self, n: u32) -> u32 {

@@ -26,7 +26,7 @@ use crate::embed::matrix::Matrix;
 use crate::embed::model::{Model, Summary};
 use crate::embed::options::Options;
 use crate::embed::random::Random;
-use crate::embed::sampling::{Noise, keep_probabilities};
+use crate::embed::sampling::{DrawnNoise, Noise, keep_probabilities};
 use crate::embed::vocab::Vocabulary;
 use crate::job::Job;
 use crate::kernel::Level;
@@ -40,6 +40,8 @@ mod tests;
 
 /// The coordinates of the random streams that make the initial vectors; epochs count from 0.
 const INITIAL: u64 = u64::MAX;
+/// Those of the stream that draws the noise words.
+const NOISE: u64 = u64::MAX - 1;
 
 /// Trains vectors for the words of a corpus.
 ///
@@ -120,7 +122,11 @@ pub fn train_from(
             .into_iter()
             .map(keep_threshold)
             .collect(),
-        noise: Noise::new(counts, options.ns_exponent)?,
+        noise: DrawnNoise::new(
+            &Noise::new(counts, options.ns_exponent)?,
+            corpus.n_tokens() as u64 * options.negative as u64,
+            &mut Random::new(options.seed, [NOISE, 0]),
+        ),
         tree: Huffman::new(if options.hs { counts } else { &[] }),
         input: Shared::new(&mut input),
         output: output.as_mut().map(Shared::new),
@@ -199,7 +205,7 @@ struct Training<'a> {
     n_tasks: u64,
     /// By word: a token is kept if 32 random bits do not exceed this.
     keep: Vec<u32>,
-    noise: Noise,
+    noise: DrawnNoise,
     tree: Huffman,
     input: Shared<'a>,
     output: Option<Shared<'a>>,

@@ -311,7 +311,11 @@ fn test_alpha(o: &Options, done: f64) -> f32 {
         chunks: &[],
         n_tasks: 0,
         keep: Vec::new(),
-        noise: Noise::new(vocabulary.counts(), 1.0).unwrap(),
+        noise: DrawnNoise::new(
+            &Noise::new(vocabulary.counts(), 1.0).unwrap(),
+            1,
+            &mut Random::new(1, [0, 0]),
+        ),
         tree: Huffman::new(vocabulary.counts()),
         input: Shared::new(&mut input),
         output: None,

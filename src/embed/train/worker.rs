@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use super::{Outcome, Training, diverged};
 use crate::embed::hogwild::Shared;
+use crate::embed::options::CbowGradient;
 use crate::embed::random::Random;
 use crate::embed::vocab::WordId;
-use crate::kernel::window::{Block, INPUTS, Mean, OUTPUTS, Pairs, SOON, Span};
+use crate::kernel::window::{Block, INPUTS, Mean, OUTPUTS, Pairs, Row, SOON, Span};
 
 /// Positions for which windows and noise are drawn at once: enough to look ahead, few enough to stay in cache.
 const SLICE: usize = 256;
@@ -38,16 +39,19 @@ impl EpochLoss {
 
 pub(super) struct Worker<'a> {
     shared: &'a Training<'a>,
-    means: Shared<'a>,
-    errors: Shared<'a>,
+    means: Vec<Row<'a>>,
+    errors: Vec<Row<'a>>,
     block: Block<'a>,
     pairs: Pairs<'a>,
     span: Span<'a>,
-    /// The document without the tokens that subsampling removed.
+    /// The document without the tokens that subsampling removed, and the input vectors of what is left.
     kept: Vec<WordId>,
+    rows: Vec<Row<'a>>,
     /// Of the current slice: the window of each position, and the noise words.
     windows: Vec<u32>,
     noise: Vec<WordId>,
+    /// Where in the drawn noise the next slice begins.
+    next_noise: u64,
     /// Distinct noise words of the current step, and how often each was drawn.
     drawn: Vec<(WordId, f32)>,
     /// The centres of the current CBOW group that have a context.
@@ -59,22 +63,26 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
+    /// `means` and `errors` have a row for each position of a group.
     pub(super) fn new(
         shared: &'a Training<'a>,
         means: Shared<'a>,
         errors: Shared<'a>,
     ) -> Worker<'a> {
         let stride = shared.input.stride();
+        let rows = |matrix: Shared<'a>| (0..GROUP as u32).map(|m| matrix.row(m)).collect();
         Worker {
             shared,
-            means,
-            errors,
+            means: rows(means),
+            errors: rows(errors),
             block: Block::new(stride),
             pairs: Pairs::new(stride),
             span: Span::new(stride),
             kept: Vec::new(),
+            rows: Vec::new(),
             windows: Vec::new(),
             noise: Vec::new(),
+            next_noise: 0,
             drawn: Vec::new(),
             centers: Vec::new(),
             steps_done: 0,
@@ -97,6 +105,7 @@ impl<'a> Worker<'a> {
         let mut random = Random::new(shared.options.seed, [epoch as u64, chunk as u64]);
         self.epoch = epoch;
         self.steps_done = 0;
+        self.next_noise = random.bits();
         let before = epoch as f64 * shared.corpus.n_tokens() as f64;
         for (start, piece) in shared.corpus.pieces(&shared.chunks[chunk]) {
             self.thin(piece, &mut random);
@@ -122,14 +131,20 @@ impl<'a> Worker<'a> {
 
     /// Keeps each token with its word's probability.
     fn thin(&mut self, piece: &[WordId], random: &mut Random) {
+        let keep = &self.shared.keep;
         self.kept.clear();
         self.kept.resize(piece.len(), 0);
         let mut n = 0;
-        for &id in piece {
-            self.kept[n] = id;
-            n += usize::from((random.bits() >> 32) as u32 <= self.shared.keep[id as usize]);
+        for two in piece.chunks(2) {
+            for (&id, draw) in two.iter().zip(random.halves()) {
+                self.kept[n] = id;
+                n += usize::from(draw <= keep[id as usize]);
+            }
         }
         self.kept.truncate(n);
+        let input = self.shared.input;
+        self.rows.clear();
+        self.rows.extend(self.kept.iter().map(|&id| input.row(id)));
     }
 
     /// Draws windows and noise for the next n positions.
@@ -137,21 +152,23 @@ impl<'a> Worker<'a> {
         let options = self.shared.options;
         let window = options.window as u32;
         self.windows.clear();
-        self.windows.extend((0..n).map(|_| {
-            if options.shrink_windows {
-                1 + random.below(window)
-            } else {
-                window
+        if options.shrink_windows {
+            while self.windows.len() < n {
+                let two = random.halves();
+                self.windows
+                    .extend(two.map(|bits| 1 + scaled(bits, window)));
             }
-        }));
+        } else {
+            self.windows.resize(n, window);
+        }
         let n_noise = if options.sg {
             n * options.negative
         } else {
             n.div_ceil(GROUP) * CBOW_NOISE * options.negative
         };
-        self.noise.clear();
-        self.noise
-            .extend((0..n_noise).map(|_| self.shared.noise.draw(random)));
+        self.shared
+            .noise
+            .read(&mut self.next_noise, n_noise, &mut self.noise);
     }
 
     /// The window around a position of the kept document: its own position is in it.
@@ -170,33 +187,43 @@ impl<'a> Worker<'a> {
         for position in from..to {
             self.fetch_window(position + AHEAD, from, to);
             let (low, high) = self.window(position, from);
+            if high - low == 1 {
+                continue;
+            }
             let center = self.kept[position];
             let first = (position - from) * n_noise;
-            collect(&mut self.drawn, &self.noise[first..first + n_noise], |id| {
-                id != center
-            });
-            let measured = high - low > 1 && self.is_measured();
-            let mut next = low;
-            while next < high {
+            collect(
+                &mut self.drawn,
+                &self.noise[first..first + n_noise],
+                Some(center),
+            );
+            let measured = self.is_measured();
+            if measured {
+                self.losses[self.epoch].n += (high - low - 1) as u64;
+            }
+            if high - low <= INPUTS + 1 {
                 self.block.clear_inputs();
-                while next < high && self.block.n_inputs() < INPUTS {
-                    if next != position {
-                        let row = shared.input.row(self.kept[next]);
-                        self.block.input(row, row);
-                    }
-                    next += 1;
+                self.block.inputs(&self.rows[low..position]);
+                self.block.inputs(&self.rows[position + 1..high]);
+                self.window_steps(center, measured)?;
+                continue;
+            }
+            for (low, high) in [(low, position), (position + 1, high)] {
+                for next in (low..high).step_by(INPUTS) {
+                    self.block.clear_inputs();
+                    self.block
+                        .inputs(&self.rows[next..(next + INPUTS).min(high)]);
+                    self.window_steps(center, measured)?;
                 }
-                if self.block.n_inputs() == 0 {
-                    continue;
-                }
-                if measured {
-                    self.losses[self.epoch].n += self.block.n_inputs() as u64;
-                }
-                self.tree_steps(center, measured)?;
-                self.noise_steps(Some(center), 1.0, measured)?;
             }
         }
         Ok(())
+    }
+
+    /// Trains the inputs of the block on the word between them.
+    fn window_steps(&mut self, center: WordId, measured: bool) -> Result<()> {
+        self.tree_steps(center, measured)?;
+        self.noise_steps(Some(center), 1.0, measured)
     }
 
     /// Asks for the rows of a window that comes soon: the word that enters it, the centre's and the noise words'.
@@ -206,10 +233,10 @@ impl<'a> Worker<'a> {
         }
         let shared = self.shared;
         if let Some(&entering) = self
-            .kept
+            .rows
             .get(position + self.windows[position - from] as usize)
         {
-            self.block.fetch(shared.input.row(entering));
+            self.block.fetch(entering);
         }
         if let Some(output) = &shared.output {
             self.block.fetch(output.row(self.kept[position]));
@@ -224,34 +251,24 @@ impl<'a> Worker<'a> {
     /// Trains the positions `from..to` of the kept document, a group at a time.
     fn cbow(&mut self, from: usize, to: usize) -> Result<()> {
         let shared = self.shared;
-        let options = shared.options;
-        let n_noise = CBOW_NOISE * options.negative;
+        let n_noise = CBOW_NOISE * shared.options.negative;
         for first in (from..to).step_by(GROUP) {
             let last = (first + GROUP).min(to);
             self.means_of(first, last, from);
-            if self.centers.is_empty() {
+            let n = self.centers.len();
+            if n == 0 {
                 continue;
             }
             shared.steps.gather(&mut self.span);
             let measured = self.is_measured();
             if measured {
-                self.losses[self.epoch].n += self.centers.len() as u64;
-            }
-            if shared.nodes.is_some() {
-                for m in 0..self.centers.len() {
-                    self.block.clear_inputs();
-                    self.block
-                        .input(self.means.row(m as u32), self.errors.row(m as u32));
-                    self.tree_steps(self.centers[m], measured)?;
-                }
+                self.losses[self.epoch].n += n as u64;
             }
             if let Some(output) = &shared.output {
-                self.block.clear_inputs();
                 self.pairs.clear();
                 for (m, &center) in self.centers.iter().enumerate() {
-                    let (mean, error) = (self.means.row(m as u32), self.errors.row(m as u32));
-                    self.block.input(mean, error);
-                    self.pairs.push(mean, error, output.row(center));
+                    self.pairs
+                        .push(self.means[m], self.errors[m], output.row(center));
                 }
                 let drawn = (first - from) / GROUP * n_noise;
                 self.fetch_group(last, drawn + n_noise);
@@ -259,10 +276,21 @@ impl<'a> Worker<'a> {
                 if measured {
                     self.add_loss(self.pairs.loss())?;
                 }
-                collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], |_| {
-                    true
-                });
+                self.block.clear_inputs();
+                for m in 0..n {
+                    self.block.input(self.means[m], self.errors[m]);
+                }
+                collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], None);
                 self.noise_steps(None, 1.0 / CBOW_NOISE as f32, measured)?;
+            } else {
+                shared.steps.clear(&mut self.span);
+            }
+            if shared.nodes.is_some() {
+                for m in 0..n {
+                    self.block.clear_inputs();
+                    self.block.input(self.means[m], self.errors[m]);
+                    self.tree_steps(self.centers[m], measured)?;
+                }
             }
             shared.steps.scatter(&mut self.span);
         }
@@ -276,8 +304,8 @@ impl<'a> Worker<'a> {
         let Some(output) = &shared.output else { return };
         let n = self.kept.len();
         let entering = first + shared.options.window;
-        for &id in &self.kept[entering.min(n)..(entering + GROUP).min(n)] {
-            self.pairs.fetch(shared.input.row(id));
+        for &row in &self.rows[entering.min(n)..(entering + GROUP).min(n)] {
+            self.pairs.fetch(row);
         }
         for &id in &self.kept[first.min(n)..(first + GROUP).min(n)] {
             self.pairs.fetch(output.row(id));
@@ -289,30 +317,25 @@ impl<'a> Worker<'a> {
 
     /// Lays out the span of the positions `first..last`, the means of their contexts, and the centres.
     fn means_of(&mut self, first: usize, last: usize, from: usize) {
-        let shared = self.shared;
-        let options = shared.options;
+        let options = self.shared.options;
+        let corrected = options.cbow_gradient == CbowGradient::Corrected;
         self.span.clear();
         self.centers.clear();
-        let low = (first..last)
-            .map(|p| self.window(p, from).0)
-            .min()
-            .unwrap_or(first);
-        let high = (first..last)
-            .map(|p| self.window(p, from).1)
-            .max()
-            .unwrap_or(last);
-        for &id in &self.kept[low..high] {
-            self.span.row(shared.input.row(id));
+        let mut windows = [(0, 0); GROUP];
+        let (mut low, mut high) = (first, last);
+        for (window, position) in windows.iter_mut().zip(first..last) {
+            *window = self.window(position, from);
+            low = low.min(window.0);
+            high = high.max(window.1);
         }
-        for position in first..last {
-            let (window_low, window_high) = self.window(position, from);
+        self.span.rows(&self.rows[low..high]);
+        for (&(window_low, window_high), position) in windows.iter().zip(first..last) {
             let n_context = window_high - window_low - 1;
             if n_context == 0 {
                 continue;
             }
-            let m = self.centers.len() as u32;
+            let m = self.centers.len();
             let inverse = 1.0 / n_context as f32;
-            let corrected = options.cbow_gradient == crate::embed::options::CbowGradient::Corrected;
             self.span.mean(Mean {
                 from: window_low - low,
                 to: window_high - low,
@@ -324,8 +347,8 @@ impl<'a> Worker<'a> {
                 } else {
                     1.0
                 },
-                mean: self.means.row(m),
-                error: self.errors.row(m),
+                mean: self.means[m],
+                error: self.errors[m],
             });
             self.centers.push(self.kept[position]);
         }
@@ -338,7 +361,6 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         for part in shared.tree.path(center).chunks(OUTPUTS) {
-            self.block.clear_outputs();
             for step in part {
                 self.block.output(nodes.row(step.node), !step.code, 1.0);
             }
@@ -354,14 +376,12 @@ impl<'a> Worker<'a> {
         let Some(output) = &shared.output else {
             return Ok(());
         };
-        self.block.clear_outputs();
         if let Some(center) = center {
             self.block.output(output.row(center), true, 1.0);
         }
         for i in 0..self.drawn.len() {
             if self.block.is_full() {
                 self.step(measured)?;
-                self.block.clear_outputs();
             }
             let (id, times) = self.drawn[i];
             if center.is_none() {
@@ -387,6 +407,7 @@ impl<'a> Worker<'a> {
         if measured {
             self.add_loss(self.block.loss())?;
         }
+        self.block.clear_outputs();
         Ok(())
     }
 
@@ -405,16 +426,30 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The distinct words among those drawn, and how often each was.
-fn collect(distinct: &mut Vec<(WordId, f32)>, drawn: &[WordId], wanted: impl Fn(WordId) -> bool) {
+/// The distinct words among those drawn, without the centre, and how often each was.
+fn collect(distinct: &mut Vec<(WordId, f32)>, drawn: &[WordId], center: Option<WordId>) {
     distinct.clear();
-    for &id in drawn {
-        if !wanted(id) {
-            continue;
+    // Two of five words are seldom the same: look without a branch for each.
+    let mut any_twice = false;
+    for (i, &id) in drawn.iter().enumerate() {
+        any_twice |= Some(id) == center;
+        for &other in &drawn[..i] {
+            any_twice |= other == id;
         }
+    }
+    if !any_twice {
+        distinct.extend(drawn.iter().map(|&id| (id, 1.0)));
+        return;
+    }
+    for &id in drawn.iter().filter(|&&id| Some(id) != center) {
         match distinct.iter_mut().find(|(other, _)| *other == id) {
             Some((_, times)) => *times += 1.0,
             None => distinct.push((id, 1.0)),
         }
     }
+}
+
+/// An integer below n from 32 random bits; see [`Random::below`].
+fn scaled(bits: u32, n: u32) -> u32 {
+    ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }

@@ -25,7 +25,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    unsafe fn div(self, other: Self) -> Self;
     /// self * a + b
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// The numbers brought into -bound..=bound; NaN may become anything.
@@ -34,8 +33,20 @@ pub(super) trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// 2^n for integers of at most 126 in magnitude.
     unsafe fn exp2_of_integer(self) -> Self;
+    /// 1/x to 2e-7 of its value, for x from 1 to 1e38.
+    unsafe fn reciprocal(self) -> Self;
     /// Stores at `to` the sums over the lanes of each of 8 registers.
     unsafe fn store_sums(registers: [Self; 8], to: *mut f32);
+    /// The same for twice 8 registers: 16 sums, as one store where a register holds them, so that they can be loaded
+    /// again at once.
+    #[inline(always)]
+    unsafe fn store_sums_of_two(registers: [[Self; 8]; 2], to: *mut f32) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            Self::store_sums(registers[0], to);
+            Self::store_sums(registers[1], to.add(8));
+        }
+    }
 }
 
 /// sigma(x) = 1 / (1 + exp(-x)), to 4e-7; saturates beyond +-60.
@@ -54,8 +65,8 @@ unsafe fn sigmoid<V: Lanes>(x: V) -> V {
         for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
             p = p.mul_add(f, V::splat(c));
         }
-        let one = V::splat(1.0);
-        one.div(p.mul_add(n.exp2_of_integer(), one))
+        // exp(87) is below 1e38.
+        p.mul_add(n.exp2_of_integer(), V::splat(1.0)).reciprocal()
     }
 }
 
@@ -79,14 +90,13 @@ pub(super) unsafe fn block<V: Lanes>(b: &mut Block<'_>) {
 unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
+        // An odd last input is paired with itself: its second scores are computed for nobody.
+        b.inputs[b.n_inputs.min(INPUTS - 1)] = b.inputs[b.n_inputs - 1];
         let half = b.n_soon / 2;
         let mut i = 0;
-        while i + 2 <= b.n_inputs {
-            scores::<V, K, 2>(b, i, if i == 0 { half } else { 0 });
+        while i < b.n_inputs {
+            scores::<V, K>(b, i, if i == 0 { half } else { 0 });
             i += 2;
-        }
-        if i < b.n_inputs {
-            scores::<V, K, 1>(b, i, if i == 0 { half } else { 0 });
         }
         errors::<V>(b);
         update::<V, K>(b, half);
@@ -104,34 +114,29 @@ fn fetch<V: Lanes>(rows: &[*const f32], column: usize) {
     }
 }
 
-/// The scores of R inputs, one or two, with all K outputs: R x K sums in registers.
+/// The scores of two inputs with all K outputs: 2 x K sums in registers.
 #[inline(always)]
-unsafe fn scores<V: Lanes, const K: usize, const R: usize>(
-    b: &mut Block<'_>,
-    first: usize,
-    n_soon: usize,
-) {
+unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize, n_soon: usize) {
     // SAFETY: every pointer is a row of `stride` floats, a multiple of V::N.
     unsafe {
-        let mut sums = [[V::splat(0.0); LANES]; R];
+        let mut sums = [[V::splat(0.0); LANES]; 2];
+        let inputs = [b.inputs[first], b.inputs[first + 1]];
         let mut column = 0;
         while column < b.stride {
             fetch::<V>(&b.soon[..n_soon], column);
-            let mut x = [V::splat(0.0); R];
-            for r in 0..R {
-                x[r] = V::load(b.inputs[first + r].add(column));
-            }
+            let x = [
+                V::load(inputs[0].add(column)),
+                V::load(inputs[1].add(column)),
+            ];
             for k in 0..K {
                 let o = V::load(b.outputs[k].add(column));
-                for r in 0..R {
+                for r in 0..2 {
                     sums[r][k] = x[r].mul_add(o, sums[r][k]);
                 }
             }
             column += V::N;
         }
-        for r in 0..R {
-            V::store_sums(sums[r], b.scores[first + r].as_mut_ptr());
-        }
+        V::store_sums_of_two(sums, b.scores.as_mut_ptr().cast::<f32>().add(first * LANES));
     }
 }
 
@@ -277,8 +282,7 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
                 fetch::<V>(&p.soon[soon.clone()], column);
                 let x = V::load(p.inputs[i].add(column));
                 let o = V::load(p.outputs[i].add(column));
-                let sink = V::load(p.sinks[i].add(column));
-                g.mul_add(o, sink).store(p.sinks[i].add(column));
+                g.mul(o).store(p.errors_of[i].add(column));
                 g.mul_add(x, o).store(p.outputs[i].add(column));
                 column += V::N;
             }
@@ -290,30 +294,47 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
 /// Prefix sums over the rows of a span, and the means from them.
 #[inline(always)]
 pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>) {
-    let stride = span.stride;
+    let mut column = 0;
+    // SAFETY: passed on from the caller.
+    unsafe {
+        while column + 4 * V::N <= span.stride {
+            gather_columns::<V, 4>(span, column);
+            column += 4 * V::N;
+        }
+        while column < span.stride {
+            gather_columns::<V, 1>(span, column);
+            column += V::N;
+        }
+    }
+}
+
+/// The same for C registers of columns.
+#[inline(always)]
+unsafe fn gather_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: usize) {
     // SAFETY: `sums` has one row more than the span, each window lies within it, and all rows have `stride` floats.
     unsafe {
         let sums = span.sums.as_mut_ptr();
-        let mut column = 0;
-        while column < stride {
-            let mut sum = V::splat(0.0);
-            sum.store(sums.add(column));
-            for (r, row) in span.rows.iter().enumerate() {
-                sum = sum.add(V::load(row.add(column)));
-                sum.store(sums.add((r + 1) * stride + column));
-            }
-            column += V::N;
+        let mut sum = [V::splat(0.0); C];
+        for c in 0..C {
+            sum[c].store(sums.add(c * V::N));
         }
-        for mean in &span.means {
+        for r in 0..span.rows.len() {
+            let (row, to) = (span.rows[r].add(first), sums.add((r + 1) * C * V::N));
+            for c in 0..C {
+                sum[c] = sum[c].add(V::load(row.add(c * V::N)));
+                sum[c].store(to.add(c * V::N));
+            }
+        }
+        for m in 0..span.means.len() {
+            let mean = &span.means[m];
             let factor = V::splat(mean.factor);
-            let mut column = 0;
-            while column < stride {
-                let all = V::load(sums.add(mean.to * stride + column))
-                    .sub(V::load(sums.add(mean.from * stride + column)));
-                let own = V::load(span.rows[mean.own].add(column));
-                all.sub(own).mul(factor).store(mean.mean.start.add(column));
-                V::splat(0.0).store(mean.error.start.add(column));
-                column += V::N;
+            let (from, to) = (sums.add(mean.from * C * V::N), sums.add(mean.to * C * V::N));
+            let own = span.rows[mean.own].add(first);
+            let mean = mean.mean.start.add(first);
+            for c in 0..C {
+                let all = V::load(to.add(c * V::N)).sub(V::load(from.add(c * V::N)));
+                let own = V::load(own.add(c * V::N));
+                all.sub(own).mul(factor).store(mean.add(c * V::N));
             }
         }
     }
@@ -322,46 +343,64 @@ pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>) {
 /// The errors of all means as differences, summed up on the way through the rows.
 #[inline(always)]
 pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>) {
-    const { assert!(PAD.is_multiple_of(V::N)) };
-    let stride = span.stride;
-    // SAFETY: as for `gather`.
+    let mut column = 0;
+    // SAFETY: passed on from the caller.
     unsafe {
-        let n = (span.rows.len() + 1) * stride;
-        span.sums[..n].fill(0.0);
-        let sums = span.sums.as_mut_ptr();
-        for mean in &span.means {
-            let share = V::splat(mean.share);
-            let mut column = 0;
-            while column < stride {
-                let error = V::load(mean.error.start.add(column)).mul(share);
-                let (from, to) = (
-                    sums.add(mean.from * stride + column),
-                    sums.add(mean.to * stride + column),
-                );
-                V::load(from).add(error).store(from);
-                V::load(to).sub(error).store(to);
-                column += V::N;
-            }
+        while column + 4 * V::N <= span.stride {
+            scatter_columns::<V, 4>(span, column);
+            column += 4 * V::N;
         }
-        let mut column = 0;
-        while column < stride {
-            let mut sum = V::splat(0.0);
-            for (r, row) in span.rows.iter().enumerate() {
-                sum = sum.add(V::load(sums.add(r * stride + column)));
-                V::load(row.add(column)).add(sum).store(row.add(column));
-            }
+        while column < span.stride {
+            scatter_columns::<V, 1>(span, column);
             column += V::N;
         }
-        for mean in &span.means {
-            let share = V::splat(-mean.share);
-            let own = span.rows[mean.own];
-            let mut column = 0;
-            while column < stride {
-                let error = V::load(mean.error.start.add(column));
-                share
-                    .mul_add(error, V::load(own.add(column)))
-                    .store(own.add(column));
-                column += V::N;
+    }
+}
+
+/// The same for C registers of columns.
+#[inline(always)]
+unsafe fn scatter_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: usize) {
+    const { assert!(PAD.is_multiple_of(V::N)) };
+    // SAFETY: as for `gather_columns`.
+    unsafe {
+        let sums = span.sums.as_mut_ptr();
+        let mut lane = 0;
+        while lane < (span.rows.len() + 1) * C * V::N {
+            V::splat(0.0).store(sums.add(lane));
+            lane += V::N;
+        }
+        for m in 0..span.means.len() {
+            let mean = &span.means[m];
+            let share = V::splat(mean.share);
+            let (from, to) = (sums.add(mean.from * C * V::N), sums.add(mean.to * C * V::N));
+            let error = mean.error.start.add(first);
+            for c in 0..C {
+                let error = V::load(error.add(c * V::N)).mul(share);
+                let (from, to) = (from.add(c * V::N), to.add(c * V::N));
+                V::load(from).add(error).store(from);
+                V::load(to).sub(error).store(to);
+            }
+        }
+        let mut sum = [V::splat(0.0); C];
+        let mut m = 0;
+        for r in 0..span.rows.len() {
+            let (row, change) = (span.rows[r].add(first), sums.add(r * C * V::N));
+            let mut total = [V::splat(0.0); C];
+            for c in 0..C {
+                sum[c] = sum[c].add(V::load(change.add(c * V::N)));
+                total[c] = sum[c].add(V::load(row.add(c * V::N)));
+            }
+            if m < span.means.len() && span.means[m].own == r {
+                // A centre is no context of its own window.
+                let share = V::splat(-span.means[m].share);
+                let error = span.means[m].error.start.add(first);
+                for c in 0..C {
+                    total[c] = share.mul_add(V::load(error.add(c * V::N)), total[c]);
+                }
+                m += 1;
+            }
+            for c in 0..C {
+                total[c].store(row.add(c * V::N));
             }
         }
     }

@@ -39,7 +39,7 @@ pub const INPUTS: usize = 16;
 /// Most outputs of a block: with the inputs of two rows and one product they fill the registers of AVX2.
 pub const OUTPUTS: usize = 6;
 /// Most rows that a step fetches for a later one.
-pub const SOON: usize = 8;
+pub const SOON: usize = 16;
 /// Lanes of one input's scores: [`OUTPUTS`], rounded up.
 const LANES: usize = 8;
 /// Rows are padded to a multiple of this many floats, a cache line; what pads is zero and stays zero.
@@ -177,6 +177,17 @@ impl<'a> Block<'a> {
         self.n_inputs += 1;
     }
 
+    /// Adds inputs whose errors go to themselves.
+    ///
+    /// # Panics
+    /// When they come to more than [`INPUTS`].
+    #[inline]
+    pub fn inputs(&mut self, rows: &[Row<'a>]) {
+        for row in rows {
+            self.input(*row, *row);
+        }
+    }
+
     /// Adds an output. All outputs of a block must be different rows: a step stores each once.
     ///
     /// # Panics
@@ -236,26 +247,32 @@ impl<'a> Block<'a> {
     /// The loss L before the last step, from the scores it computed.
     #[must_use]
     pub fn loss(&self) -> f64 {
-        let mut sum = 0.0;
-        for i in 0..self.n_inputs {
-            for k in 0..self.n_outputs {
-                if self.excluded[i] & (1 << k) == 0 {
-                    let sign = if self.labels[k] == 1.0 { 1.0 } else { -1.0 };
-                    sum += f64::from(self.weights[k] * softplus(-sign * self.scores[i][k]));
-                }
-            }
-        }
-        sum
+        let of_output = |k: usize| {
+            let sign = if self.labels[k] == 1.0 { -1.0 } else { 1.0 };
+            let wanted = (0..self.n_inputs).filter(|&i| self.excluded[i] & (1 << k) == 0);
+            f64::from(self.weights[k]) * softplus(wanted.map(|i| sign * self.scores[i][k]))
+        };
+        (0..self.n_outputs).map(of_output).sum()
     }
 }
 
-/// log(1 + exp(x)) = -log sigma(-x), without overflow.
-fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+/// The sum of log(1 + exp(x)) = -log sigma(-x) over at most [`INPUTS`] numbers, without overflow: one logarithm of the
+/// product, because logarithms of all would cost more than the step.
+fn softplus(scores: impl Iterator<Item = f32>) -> f64 {
+    let (mut product, mut sum) = (1.0, 0.0);
+    for x in scores {
+        if x > 20.0 {
+            // To 2e-9.
+            sum += f64::from(x);
+        } else {
+            product *= 1.0 + f64::from(x.exp());
+        }
+    }
+    sum + product.ln()
 }
-
 /// Pairs of one input and one positive output each: the words that CBOW predicts from up to [`INPUTS`] means. The same
-/// step as a [`Block`]'s, with label 1, weight 1 and nothing off the diagonal. An output may come several times.
+/// step as a [`Block`]'s, with label 1, weight 1 and nothing off the diagonal, except that the errors of the inputs are
+/// written, not added: it is the first of a group's steps. An output may come several times.
 #[derive(Debug)]
 pub struct Pairs<'a> {
     stride: usize,
@@ -263,7 +280,7 @@ pub struct Pairs<'a> {
     pub alpha: f32,
     n: usize,
     inputs: [*mut f32; INPUTS],
-    sinks: [*mut f32; INPUTS],
+    errors_of: [*mut f32; INPUTS],
     outputs: [*mut f32; INPUTS],
     /// As in [`Block`], up to two rows for each pair.
     soon: [*const f32; 2 * INPUTS],
@@ -289,7 +306,7 @@ impl<'a> Pairs<'a> {
             alpha: 0.0,
             n: 0,
             inputs: [std::ptr::null_mut(); INPUTS],
-            sinks: [std::ptr::null_mut(); INPUTS],
+            errors_of: [std::ptr::null_mut(); INPUTS],
             outputs: [std::ptr::null_mut(); INPUTS],
             soon: [std::ptr::null(); 2 * INPUTS],
             n_soon: 0,
@@ -304,14 +321,14 @@ impl<'a> Pairs<'a> {
         self.n = 0;
     }
 
-    /// Adds a pair; the input's error goes to `sink`.
+    /// Adds a pair; the input's error is written to `error`.
     ///
     /// # Panics
     /// When there are [`INPUTS`] already.
     #[inline]
-    pub fn push(&mut self, input: Row<'a>, sink: Row<'a>, output: Row<'a>) {
+    pub fn push(&mut self, input: Row<'a>, error: Row<'a>, output: Row<'a>) {
         self.inputs[self.n] = input.start;
-        self.sinks[self.n] = sink.start;
+        self.errors_of[self.n] = error.start;
         self.outputs[self.n] = output.start;
         self.n += 1;
     }
@@ -328,10 +345,7 @@ impl<'a> Pairs<'a> {
     /// The loss before the last step.
     #[must_use]
     pub fn loss(&self) -> f64 {
-        self.scores[..self.n]
-            .iter()
-            .map(|&s| f64::from(softplus(-s)))
-            .sum()
+        softplus(self.scores[..self.n].iter().map(|s| -s))
     }
 }
 
@@ -350,7 +364,7 @@ pub struct Mean<'a> {
     pub share: f32,
     /// Where the mean is written.
     pub mean: Row<'a>,
-    /// Where its error is collected.
+    /// Where its error is.
     pub error: Row<'a>,
 }
 
@@ -390,21 +404,25 @@ impl<'a> Span<'a> {
         self.means.clear();
     }
 
-    /// Adds a row.
+    /// Adds rows.
     #[inline]
-    pub fn row(&mut self, row: Row<'a>) {
-        self.rows.push(row.start);
+    pub fn rows(&mut self, rows: &[Row<'a>]) {
+        self.rows.extend(rows.iter().map(|row| row.start));
     }
 
     /// Adds a mean over rows that were added before.
     ///
     /// # Panics
-    /// Unless from <= own < to <= number of rows.
+    /// Unless from <= own < to <= number of rows, and own comes after that of the mean before.
     #[inline]
     pub fn mean(&mut self, mean: Mean<'a>) {
         assert!(
             mean.from <= mean.own && mean.own < mean.to && mean.to <= self.rows.len(),
             "a mean outside its span"
+        );
+        assert!(
+            self.means.last().is_none_or(|last| last.own < mean.own),
+            "means are added in the order of their centres"
         );
         self.means.push(mean);
     }
@@ -467,11 +485,19 @@ impl Steps {
         unsafe { (self.pairs)(pairs) }
     }
 
-    /// Writes the means of a span, and clears their errors.
+    /// Writes the means of a span.
     pub fn gather(&self, span: &mut Span<'_>) {
         span.make_room();
         // SAFETY: as for `block`; windows lie within the span by the check in `Span::mean`, and there is room for sums.
         unsafe { (self.gather)(span) }
+    }
+
+    /// Sets the errors of all means to zero: for a group whose first step is none of [`Pairs`].
+    pub fn clear(&self, span: &mut Span<'_>) {
+        for mean in &span.means {
+            // SAFETY: a row holds `stride` floats by the promise of `Row::new`.
+            unsafe { mean.error.start.write_bytes(0, span.stride) };
+        }
     }
 
     /// Adds to each row of a span its share of the errors of all means it is part of.

@@ -71,8 +71,8 @@ impl Lanes for f32x8 {
     }
 
     #[inline(always)]
-    unsafe fn div(self, other: Self) -> Self {
-        self / other
+    unsafe fn reciprocal(self) -> Self {
+        f32x8::splat(1.0) / self
     }
 
     #[inline(always)]

@@ -80,7 +80,11 @@ impl Lanes for __m256 {
         add(self; other: Self) -> Self { _mm256_add_ps(self, other) }
         sub(self; other: Self) -> Self { _mm256_sub_ps(self, other) }
         mul(self; other: Self) -> Self { _mm256_mul_ps(self, other) }
-        div(self; other: Self) -> Self { _mm256_div_ps(self, other) }
+        reciprocal(self) -> Self {
+            // 12 bits, doubled by one step of Newton's: y (2 - x y).
+            let y = _mm256_rcp_ps(self);
+            _mm256_mul_ps(y, _mm256_fnmadd_ps(self, y, _mm256_set1_ps(2.0)))
+        }
         mul_add(self; a: Self; b: Self) -> Self { _mm256_fmadd_ps(self, a, b) }
         clamp(self; bound: f32) -> Self {
             _mm256_max_ps(_mm256_min_ps(self, _mm256_set1_ps(bound)), _mm256_set1_ps(-bound))
@@ -113,7 +117,11 @@ impl Lanes for __m512 {
         add(self; other: Self) -> Self { _mm512_add_ps(self, other) }
         sub(self; other: Self) -> Self { _mm512_sub_ps(self, other) }
         mul(self; other: Self) -> Self { _mm512_mul_ps(self, other) }
-        div(self; other: Self) -> Self { _mm512_div_ps(self, other) }
+        reciprocal(self) -> Self {
+            // 14 bits, doubled by one step of Newton's: y (2 - x y).
+            let y = _mm512_rcp14_ps(self);
+            _mm512_mul_ps(y, _mm512_fnmadd_ps(self, y, _mm512_set1_ps(2.0)))
+        }
         mul_add(self; a: Self; b: Self) -> Self { _mm512_fmadd_ps(self, a, b) }
         clamp(self; bound: f32) -> Self {
             _mm512_max_ps(_mm512_min_ps(self, _mm512_set1_ps(bound)), _mm512_set1_ps(-bound))
@@ -127,7 +135,56 @@ impl Lanes for __m512 {
             ];
             <__m256 as Lanes>::store_sums(halves, to);
         }
+        store_sums_of_two(; r: [[Self; 8]; 2]; to: *mut f32) {
+            // Each round folds two registers into one, the sums of the first in the lanes of clear bits and of the second
+            // in those of set bits: halves, then quarters, pairs, and single lanes.
+            let a = [
+                fold_halves(r[0][0], r[1][0]), fold_halves(r[0][1], r[1][1]),
+                fold_halves(r[0][2], r[1][2]), fold_halves(r[0][3], r[1][3]),
+                fold_halves(r[0][4], r[1][4]), fold_halves(r[0][5], r[1][5]),
+                fold_halves(r[0][6], r[1][6]), fold_halves(r[0][7], r[1][7]),
+            ];
+            let b = [
+                fold_quarters(a[0], a[4]), fold_quarters(a[1], a[5]),
+                fold_quarters(a[2], a[6]), fold_quarters(a[3], a[7]),
+            ];
+            let c = [fold_pairs(b[0], b[2]), fold_pairs(b[1], b[3])];
+            _mm512_storeu_ps(to, fold_lanes(c[0], c[1]));
+        }
     }
+}
+
+/// Functions that fold the lanes of two registers into one: `kept` and `moved` lanes of both, added.
+macro_rules! folds {
+    ($($name:ident, $what:literal, $mask:literal, |$both:ident| $moved:expr;)*) => {
+        $(
+            #[doc = concat!("Lanes of ", $what, " apart are added; those of the first register stay where the mask is clear.")]
+            #[inline(always)]
+            unsafe fn $name(first: __m512, second: __m512) -> __m512 {
+                // SAFETY: the caller has AVX-512 F.
+                unsafe {
+                    let kept = _mm512_mask_blend_ps($mask, first, second);
+                    // The other lanes of each, which have to change places.
+                    let $both = (first, second);
+                    _mm512_add_ps(kept, $moved)
+                }
+            }
+        )*
+    };
+}
+
+folds! {
+    fold_halves, "8", 0xFF00, |x| _mm512_shuffle_f32x4::<0b01_00_11_10>(x.0, x.1);
+    fold_quarters, "4", 0xF0F0, |x| {
+        let other = _mm512_mask_blend_ps(0xF0F0, x.1, x.0);
+        _mm512_shuffle_f32x4::<0b10_11_00_01>(other, other)
+    };
+    fold_pairs, "2", 0xCCCC, |x| _mm512_castpd_ps(_mm512_shuffle_pd::<0b0101_0101>(
+        _mm512_castps_pd(x.0), _mm512_castps_pd(x.1)));
+    fold_lanes, "1", 0xAAAA, |x| {
+        let other = _mm512_mask_blend_ps(0xAAAA, x.1, x.0);
+        _mm512_permute_ps::<0b10_11_00_01>(other)
+    };
 }
 
 /// The sum of both halves. No closure and no `map`: those would be functions without the target features.
