@@ -259,7 +259,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 5, '{\"search\":1}')",
-            "knn_annoy options: unknown field `search`, expected `search_k` or `recall` at line 1 column 9",
+            "knn_annoy options: unknown field `search`, expected one of `search_k`, `recall`, `threads` at line 1 column 9",
         ),
         (
             "SELECT * FROM knn_exact('p', 'v', '[1,0]', 5, '{\"metric\":\"euclid\"}')",

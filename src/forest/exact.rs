@@ -46,6 +46,9 @@ const COLLECT: usize = 64;
 /// Bytes of the plane that are taken at a time: several queries find them in the second cache.
 const PIECE: usize = 128 << 10;
 
+/// Queries that share one pass over the plane: each has buffers of its own.
+const AT_ONCE: usize = 256;
+
 /// What is asked of an exact search, beside the queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
@@ -70,6 +73,8 @@ pub struct Stats {
     pub left_out_by_nibbles: u64,
     /// Rows that the byte bound left out.
     pub left_out_by_bytes: u64,
+    /// Rows of a table that an f32 sum left out.
+    pub left_out_by_floats: u64,
     /// Rows whose distance was computed from their vector.
     pub reranked: u64,
     /// Bytes of centroids, planes and vectors read.
@@ -77,11 +82,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn add(&mut self, other: &Stats) {
+    /// Adds what another search has done.
+    pub fn add(&mut self, other: &Stats) {
         self.rows += other.rows;
         self.left_out_by_radius += other.left_out_by_radius;
         self.left_out_by_nibbles += other.left_out_by_nibbles;
         self.left_out_by_bytes += other.left_out_by_bytes;
+        self.left_out_by_floats += other.left_out_by_floats;
         self.reranked += other.reranked;
         self.bytes_read += other.bytes_read;
     }
@@ -253,6 +260,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             left_out_by_radius: rows - looked,
             left_out_by_nibbles: (looked - self.at_once).saturating_sub(self.survived),
             left_out_by_bytes: self.scan.by_code.saturating_sub(self.scan.scored),
+            left_out_by_floats: 0,
             reranked: self.scan.scored,
             bytes_read: self.rough / ROWS as u64 * block_bytes(work) as u64
                 + leaves * (stride as u64 + 12)
@@ -383,8 +391,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
         B: Sync,
     {
         let mut scratch = Vec::new();
-        scratch.resize_with(queries.len(), Scratch::default);
-        self.sweep(queries, ask, &mut scratch, stats)
+        scratch.resize_with(queries.len().min(AT_ONCE), Scratch::default);
+        queries
+            .chunks(AT_ONCE)
+            .flat_map(|queries| self.sweep(queries, ask, &mut scratch[..queries.len()], stats))
+            .collect()
     }
 
     fn sweep(
@@ -500,6 +511,31 @@ impl<B: AsRef<[u8]>> Forest<B> {
             stats.add(&probe.stats());
             found[i] = probe.scan.best;
         }
+    }
+
+    /// Bytes that an exact search reads front to back.
+    #[must_use]
+    pub fn plane_bytes(&self) -> usize {
+        self.layout.range(Kind::Plane).len()
+    }
+
+    /// The parts of the file that exact searches read again and again, here and there.
+    #[must_use]
+    pub fn exact_parts(&self) -> [std::ops::Range<usize>; 5] {
+        [
+            Kind::Plane,
+            Kind::Codes,
+            Kind::RowScale,
+            Kind::RowNorm,
+            Kind::RowError,
+        ]
+        .map(|kind| self.layout.range(kind))
+    }
+
+    /// The bytes of the file.
+    #[must_use]
+    pub fn bytes(&self) -> &B {
+        &self.bytes
     }
 
     /// [`Forest::search`] for many queries, by several threads.

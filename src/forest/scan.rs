@@ -11,6 +11,8 @@
 //! does for NaN, for which every comparison is false. Underflow inside that range adds up to dim 2^-149, which is less
 //! than the second g.
 
+use std::cell::Cell;
+
 use super::topk::{Hit, TopK};
 use crate::kernel::{Kernels, kernels};
 use crate::vector::{Metric, check_f32, exact};
@@ -27,6 +29,7 @@ pub struct RowScan<'q> {
     /// Twice g.
     slack: f64,
     kernels: &'static Kernels,
+    scored: Cell<u64>,
 }
 
 impl<'q> RowScan<'q> {
@@ -41,6 +44,7 @@ impl<'q> RowScan<'q> {
             norm: SAFE.contains(&own).then(|| own.sqrt()),
             slack: 2.0 * terms / (1.0 - terms),
             kernels: kernels(),
+            scored: Cell::new(0),
         }
     }
 
@@ -53,6 +57,7 @@ impl<'q> RowScan<'q> {
             // The kernel's sum was finite, and so the row is.
             return true;
         }
+        self.scored.set(self.scored.get() + 1);
         let distance = exact::distance(self.metric, self.query, row);
         // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
         if !distance.is_finite() || (self.metric == Metric::Hamming && check_f32(row).is_err()) {
@@ -60,6 +65,12 @@ impl<'q> RowScan<'q> {
         }
         best.push(Hit { rowid, distance });
         true
+    }
+
+    /// Rows that took the f64 loop so far.
+    #[must_use]
+    pub fn scored(&self) -> u64 {
+        self.scored.get()
     }
 
     /// What the distance can't be below, as far as the kernels tell; NaN or negative infinity when they don't.

@@ -49,6 +49,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<time::Time>(conn, &session)?;
     index::register(conn, &session)?;
     knn::register(conn, &session)?;
+    vtab::function::register::<knn::LastStats>(conn, &session)?;
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
     measure::register(conn, &session)?;

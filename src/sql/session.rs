@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::index::files::SharedLedger;
+use super::knn::LastSearch;
 use super::work::Display;
 
 /// Per connection. Behind mutexes because rusqlite's functions must be `Send`; SQLite's own mutex means that nobody
@@ -11,11 +12,26 @@ use super::work::Display;
 pub(crate) struct Session {
     /// Where long work shows its progress.
     display: Mutex<Display>,
+    /// What the last search did.
+    last: Mutex<Option<LastSearch>>,
     /// The files of indexes, as the open transaction leaves them.
     pub(crate) files: SharedLedger,
 }
 
 impl Session {
+    /// What the last search did; `None` before the first.
+    pub(crate) fn last_search(&self) -> Option<LastSearch> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes what a search did.
+    pub(crate) fn note_search(&self, search: LastSearch) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(search);
+    }
+
     /// Where long work shows its progress.
     pub(crate) fn display(&self) -> Display {
         *self.display.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -34,6 +35,29 @@ pub(crate) enum Store {
     Map(Mmap),
     /// The image of an index in a database without a file.
     Memory(Bytes),
+}
+
+impl Store {
+    /// Brings parts of a map near, as far as the system lets itself be asked: each page that is touched first in a
+    /// search costs as much as scoring some rows.
+    pub(crate) fn bring_near(&self, parts: &[Range<usize>]) {
+        /// More than this is only announced: it need not fit in memory.
+        const MOST: usize = 1 << 30;
+        #[cfg(target_os = "linux")]
+        if let Store::Map(map) = self {
+            let advice = if parts.iter().map(Range::len).sum::<usize>() <= MOST {
+                memmap2::Advice::PopulateRead
+            } else {
+                memmap2::Advice::WillNeed
+            };
+            for part in parts {
+                // Before Linux 5.14 there is no such advice; a search works without.
+                let _ = map.advise_range(advice, part.start, part.len());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (parts, MOST);
+    }
 }
 
 impl AsRef<[u8]> for Store {

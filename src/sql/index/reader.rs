@@ -5,6 +5,7 @@
 //! file's own version of them is hidden, and both answers are merged: what comes out is true for this snapshot,
 //! whoever wrote, and after any ROLLBACK. When the file can't be used, the table answers alone.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -14,7 +15,7 @@ use rustc_hash::FxHashSet;
 use super::catalog::{self, Settings};
 use super::files::{self, Open};
 use super::names::IndexName;
-use crate::forest::{Budget, Hit, RowScan, Scratch, TopK};
+use crate::forest::{Ask, Budget, Hit, RowScan, Scratch, Stats, TopK};
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
 use crate::vector::Metric;
@@ -22,6 +23,20 @@ use crate::vector::Metric;
 /// Below this number of rows `knn_annoy` answers exactly unless it is told a budget: measured, an exact search of the
 /// codes is then as fast as one through the trees.
 const BREAK_EVEN: usize = 10_000;
+
+/// A thread of an exact search should have this much of a plane to read: about two milliseconds.
+const PLANE_EACH: usize = 32 << 20;
+
+/// What is wanted of a search, beside what is near what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// How many rows.
+    pub(crate) k: usize,
+    /// No row beyond this distance.
+    pub(crate) within: f64,
+    /// Threads; `None`: as many as have enough to do.
+    pub(crate) threads: Option<usize>,
+}
 
 /// An index that queries use again and again.
 pub(crate) struct Reader {
@@ -43,6 +58,8 @@ pub(crate) struct Reader {
     /// Whether the triggers are in place.
     tracked: bool,
     pending: Pending,
+    /// Exact searches of this file so far, as far as two.
+    searched: Cell<u8>,
 }
 
 /// What has changed since the file was built.
@@ -131,6 +148,7 @@ impl Reader {
             looked: false,
             tracked: tracked.is_some(),
             pending: Pending::default(),
+            searched: Cell::new(0),
             index,
         };
         // The statement's count of preparations begins here: a later one means that the schema has changed.
@@ -170,6 +188,7 @@ impl Reader {
     fn open_forest(&mut self, conn: &Connection) {
         self.forest = None;
         self.fault = None;
+        self.searched.set(0);
         let Some(current) = &self.current else {
             return;
         };
@@ -216,57 +235,96 @@ impl Reader {
         Ok(())
     }
 
-    /// The `k` nearest rows, exactly.
+    /// The nearest rows of each query, exactly.
     pub(crate) fn exact(
         &self,
         conn: &Connection,
-        query: &[f32],
-        k: usize,
+        queries: &[&[f32]],
+        wanted: &Wanted,
         scratch: &mut Scratch,
-    ) -> Result<Vec<Hit>> {
-        match &self.forest {
-            Some(forest) => {
-                self.check_dim(query, forest.dim())?;
-                let hits = forest.exact(query, k, &self.pending.hidden, scratch);
-                Ok(self.merge(query, k, hits))
-            }
-            None => scan_table(conn, &self.source, self.metric, query, k),
+        stats: &mut Stats,
+    ) -> Result<Vec<Vec<Hit>>> {
+        let Some(forest) = &self.forest else {
+            return scan_table(conn, &self.source, self.metric, queries, wanted, stats);
+        };
+        for query in queries {
+            self.check_dim(query, forest.dim())?;
         }
+        // The first search may be the only one; from the second on it pays to have the pages at hand.
+        if self.searched.get() < 2 {
+            self.searched.set(self.searched.get() + 1);
+            if self.searched.get() == 2 {
+                forest.bytes().bring_near(&forest.exact_parts());
+            }
+        }
+        let ask = Ask {
+            k: wanted.k,
+            within: wanted.within,
+            threads: wanted.threads.unwrap_or_else(|| {
+                work::threads(0).min(forest.plane_bytes() * queries.len() / PLANE_EACH)
+            }),
+            hidden: &self.pending.hidden,
+        };
+        let found = match queries {
+            [query] => vec![forest.exact_with(query, &ask, scratch, stats)],
+            _ => forest.exact_many(queries, &ask, stats),
+        };
+        Ok(self.merge_all(queries, wanted, found))
     }
 
-    /// The `k` nearest rows as far as the budget finds them.
+    /// The nearest rows of each query as far as the budget finds them.
     pub(crate) fn approximate(
         &self,
         conn: &Connection,
-        query: &[f32],
-        k: usize,
+        queries: &[&[f32]],
+        wanted: &Wanted,
         budget: Budget,
         scratch: &mut Scratch,
-    ) -> Result<Vec<Hit>> {
-        match &self.forest {
-            Some(forest) if budget != Budget::Default || forest.len() > BREAK_EVEN => {
-                self.check_dim(query, forest.dim())?;
-                let hits = forest.search(query, k, budget, &self.pending.hidden, scratch);
-                Ok(self.merge(query, k, hits))
-            }
-            _ => self.exact(conn, query, k, scratch),
+        stats: &mut Stats,
+    ) -> Result<Vec<Vec<Hit>>> {
+        let Some(forest) = &self.forest else {
+            return self.exact(conn, queries, wanted, scratch, stats);
+        };
+        if budget == Budget::Default && forest.len() <= BREAK_EVEN {
+            return self.exact(conn, queries, wanted, scratch, stats);
         }
+        for query in queries {
+            self.check_dim(query, forest.dim())?;
+        }
+        stats.rows += (forest.len() * queries.len()) as u64;
+        let (k, hidden) = (wanted.k, &self.pending.hidden);
+        let found = match queries {
+            [query] => vec![forest.search(query, k, budget, hidden, scratch)],
+            _ => {
+                let threads = wanted.threads.unwrap_or(1);
+                forest.search_many(queries, k, budget, hidden, threads)
+            }
+        };
+        Ok(self.merge_all(queries, wanted, found))
     }
 
     /// The hits of the file and the pending rows, together.
-    fn merge(&self, query: &[f32], k: usize, hits: Vec<Hit>) -> Vec<Hit> {
+    fn merge_all(
+        &self,
+        queries: &[&[f32]],
+        wanted: &Wanted,
+        found: Vec<Vec<Hit>>,
+    ) -> Vec<Vec<Hit>> {
         if self.pending.ids.is_empty() {
-            return hits;
+            return found;
         }
-        let mut best = TopK::new(k);
-        hits.into_iter().for_each(|hit| best.push(hit));
-        let scan = RowScan::new(self.metric, query);
-        let rows = self.pending.rows.chunks_exact(query.len());
-        for (&rowid, row) in self.pending.ids.iter().zip(rows) {
-            let finite = scan.push(rowid, row, &mut best);
-            debug_assert!(finite, "checked when it was read");
-        }
-        best.into_sorted()
+        let merge = |(query, hits): (&&[f32], Vec<Hit>)| {
+            let mut best = TopK::within(wanted.k, wanted.within);
+            hits.into_iter().for_each(|hit| best.push(hit));
+            let scan = RowScan::new(self.metric, query);
+            let rows = self.pending.rows.chunks_exact(query.len());
+            for (&rowid, row) in self.pending.ids.iter().zip(rows) {
+                let finite = scan.push(rowid, row, &mut best);
+                debug_assert!(finite, "checked when it was read");
+            }
+            best.into_sorted()
+        };
+        queries.iter().zip(found).map(merge).collect()
     }
 
     fn check_dim(&self, query: &[f32], dim: usize) -> Result<()> {
@@ -325,27 +383,47 @@ fn check_dim(query: &[f32], dim: usize, column: &str) -> Result<()> {
     Ok(())
 }
 
-/// The `k` nearest rows of a table that no index helps with: one pass, no copy.
+/// The nearest rows of a table that no index helps with, for each query: one pass, no copy.
 pub(crate) fn scan_table(
     conn: &Connection,
     source: &Source,
     metric: Metric,
-    query: &[f32],
-    k: usize,
-) -> Result<Vec<Hit>> {
-    let scan = RowScan::new(metric, query);
-    let mut best = TopK::new(k);
+    queries: &[&[f32]],
+    wanted: &Wanted,
+    stats: &mut Stats,
+) -> Result<Vec<Vec<Hit>>> {
+    let mut scans: Vec<_> = queries
+        .iter()
+        .map(|query| {
+            let best = TopK::within(wanted.k, wanted.within);
+            (RowScan::new(metric, query), best)
+        })
+        .collect();
     let mut first = true;
-    source.scan(conn, &source.all_rows(), 0, |rowid, row| {
+    let read = source.scan(conn, &source.all_rows(), 0, |rowid, row| {
         if first {
             // A later row of another length is the row's fault, not the query's.
-            check_dim(query, row.len(), &source.column)?;
+            for query in queries {
+                check_dim(query, row.len(), &source.column)?;
+            }
             first = false;
         }
-        if !scan.push(rowid, row, &mut best) {
-            source.check_finite(rowid, row)?;
+        for (scan, best) in &mut scans {
+            if !scan.push(rowid, row, best) {
+                source.check_finite(rowid, row)?;
+            }
         }
         Ok(())
     })?;
-    Ok(best.into_sorted())
+    let dim = queries.first().map_or(0, |q| q.len() as u64);
+    stats.bytes_read += read.vectors * dim * 4;
+    for (scan, _) in &scans {
+        stats.rows += read.vectors;
+        stats.reranked += scan.scored();
+        stats.left_out_by_floats += read.vectors - scan.scored();
+    }
+    Ok(scans
+        .into_iter()
+        .map(|(_, best)| best.into_sorted())
+        .collect())
 }

@@ -1,6 +1,8 @@
 //! `knn_exact(table, column, query, k, options)` and `knn_annoy(index, query, k, options)`: table functions that give
 //! (rowid, distance), nearest first, ties by rowid.
 //!
+//! * [`batch`]: many queries at once.
+//! * [`stats`]: what the last search did.
 //! * [`request`]: the arguments, from SQL values to a [`stream::Request`].
 //! * [`targets`]: what a name means: an index, or a bare table.
 //! * [`stream`]: the rows, as many as the statement takes.
@@ -8,7 +10,9 @@
 //! The arguments are hidden columns. A plan in which one of them is not known yet is refused (SQLITE_CONSTRAINT), so in
 //! a join with a table of queries the search runs inside, and a plain search is the outer loop of a join with its table.
 
+mod batch;
 mod request;
+mod stats;
 pub(crate) mod stream;
 pub(crate) mod targets;
 
@@ -23,10 +27,13 @@ use stream::Stream;
 use targets::Targets;
 
 pub(crate) use request::{QueryArgs, budget};
+pub(crate) use stats::{LastSearch, LastStats};
 
 pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
     vtab::register::<Knn<EXACT>>(conn, c"knn_exact", session)?;
-    vtab::register::<Knn<ANNOY>>(conn, c"knn_annoy", session)
+    vtab::register::<Knn<ANNOY>>(conn, c"knn_annoy", session)?;
+    vtab::register::<batch::KnnBatch<EXACT>>(conn, c"knn_exact_batch", session)?;
+    vtab::register::<batch::KnnBatch<ANNOY>>(conn, c"knn_annoy_batch", session)
 }
 
 const EXACT: bool = false;

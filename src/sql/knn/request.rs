@@ -14,6 +14,7 @@ use crate::forest::Budget;
 use crate::sql::index::Reader;
 use crate::sql::vector;
 use crate::sql::vtab::Args;
+use crate::sql::work;
 use crate::vector::Metric;
 
 /// The values a plan asked for: those of the arguments it has (names of what is searched, query, k, options), in their
@@ -25,6 +26,17 @@ pub(crate) struct QueryArgs<'a> {
     names: usize,
     /// How the function is called, for messages.
     usage: &'static str,
+}
+
+/// Many queries at once.
+pub(super) struct Batch {
+    pub(super) target: Target,
+    pub(super) way: Way,
+    pub(super) dim: usize,
+    /// The queries, one after the other.
+    pub(super) components: Vec<f32>,
+    pub(super) k: usize,
+    pub(super) threads: Option<usize>,
 }
 
 /// `k`: an integer from 0 on; NULL is the same as none.
@@ -116,6 +128,7 @@ impl<'a> QueryArgs<'a> {
             k,
             limit: count(bits::LIMIT).map(|limit| limit.saturating_add(offset)),
             bound,
+            threads: None,
             ordered: self.number & bits::ORDERED != 0,
         }))
     }
@@ -124,9 +137,13 @@ impl<'a> QueryArgs<'a> {
     pub(crate) fn exact(&self, targets: &Targets) -> Result<Option<Request>> {
         let table = self.name(0, "a table")?;
         let column = self.name(1, "a column")?;
-        let metric = exact_metric(self.options())?;
-        let target = targets.column(table, column, metric)?;
-        self.request(target, Way::Exact)
+        let options = ExactOptions::parse(self.options())?;
+        let target = targets.column(table, column, options.metric)?;
+        let request = self.request(target, Way::Exact)?;
+        Ok(request.map(|request| Request {
+            threads: options.threads,
+            ..request
+        }))
     }
 
     /// `knn_annoy(index, query, k, options)`.
@@ -137,39 +154,116 @@ impl<'a> QueryArgs<'a> {
 
     /// The MATCH form: everything but the name of the index.
     pub(crate) fn index(&self, reader: Rc<RefCell<Reader>>) -> Result<Option<Request>> {
-        let budget = budget(self.options())?;
-        self.request(Target::Index(reader), Way::Within(budget))
+        let (budget, threads) = annoy_options(self.options())?;
+        let request = self.request(Target::Index(reader), Way::Within(budget))?;
+        Ok(request.map(|request| Request { threads, ..request }))
+    }
+
+    /// `knn_exact_batch(table, column, queries, k, options)`.
+    pub(super) fn exact_batch(&self, targets: &Targets) -> Result<Batch> {
+        let options = ExactOptions::parse(self.options())?;
+        let (table, column) = (self.name(0, "a table")?, self.name(1, "a column")?);
+        let target = targets.column(table, column, options.metric)?;
+        self.batch(targets, target, Way::Exact, options.threads)
+    }
+
+    /// `knn_annoy_batch(index, queries, k, options)`.
+    pub(super) fn annoy_batch(&self, targets: &Targets) -> Result<Batch> {
+        let (budget, threads) = annoy_options(self.options())?;
+        let target = Target::Index(targets.index(self.name(0, "an index")?)?);
+        self.batch(targets, target, Way::Within(budget), threads)
+    }
+
+    fn batch(
+        &self,
+        targets: &Targets,
+        target: Target,
+        way: Way,
+        threads: Option<usize>,
+    ) -> Result<Batch> {
+        let Some(k) = whole_number(self.argument(self.names + 1))? else {
+            bail!(
+                "{} needs k, the number of neighbours of each query",
+                self.usage
+            );
+        };
+        let subtype = self
+            .given(1 << self.names)
+            .map_or(0, |_| self.args.subtype(self.place(1 << self.names)));
+        let dim = match self.argument(self.names) {
+            ValueRef::Blob(_) => targets.dim(&target)?,
+            _ => None,
+        };
+        let column = target.column();
+        let (dim, components) = vector::queries(self.argument(self.names), subtype, dim, &column)?;
+        Ok(Batch {
+            target,
+            way,
+            dim,
+            components,
+            k,
+            threads,
+        })
     }
 }
 
-/// The options of `knn_exact`.
-fn exact_metric(value: ValueRef<'_>) -> Result<Metric> {
-    #[derive(Deserialize)]
-    #[serde(
-        deny_unknown_fields,
-        expecting = "a JSON object such as {\"metric\":\"l2\"}"
-    )]
-    struct Json {
-        metric: Option<String>,
-    }
-    let json: Json = match value {
-        ValueRef::Null => return Ok(Metric::Cosine),
-        ValueRef::Text(text) => {
-            serde_json::from_slice(text).map_err(|e| anyhow!("knn_exact options: {e}"))?
+/// The options of `knn_exact` and its like.
+pub(super) struct ExactOptions {
+    pub(super) metric: Metric,
+    /// `None`: as many as have enough to do.
+    pub(super) threads: Option<usize>,
+}
+
+impl ExactOptions {
+    pub(super) fn parse(value: ValueRef<'_>) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(
+            deny_unknown_fields,
+            expecting = "a JSON object such as {\"metric\":\"l2\"}"
+        )]
+        struct Json {
+            metric: Option<String>,
+            threads: Option<i64>,
         }
-        other => bail!(
-            "knn_exact options must be JSON such as {{\"metric\":\"l2\"}}, got {}",
-            other.data_type()
-        ),
-    };
-    match json.metric {
-        Some(name) => Metric::parse(&name, &Metric::ALL),
-        None => Ok(Metric::Cosine),
+        let json: Json = match value {
+            ValueRef::Null => Json {
+                metric: None,
+                threads: None,
+            },
+            ValueRef::Text(text) => {
+                serde_json::from_slice(text).map_err(|e| anyhow!("knn_exact options: {e}"))?
+            }
+            other => bail!(
+                "knn_exact options must be JSON such as {{\"metric\":\"l2\"}}, got {}",
+                other.data_type()
+            ),
+        };
+        Ok(ExactOptions {
+            metric: match json.metric {
+                Some(name) => Metric::parse(&name, &Metric::ALL)?,
+                None => Metric::Cosine,
+            },
+            threads: threads(json.threads)?,
+        })
+    }
+}
+
+/// The option `threads`: 1 to 1024; 0 as in an index, all there are.
+fn threads(given: Option<i64>) -> Result<Option<usize>> {
+    match given {
+        None => Ok(None),
+        Some(n @ 0..=1024) => Ok(Some(work::threads(n as usize))),
+        Some(n) => bail!("threads must be an integer from 0 to 1024, got {n}"),
     }
 }
 
 /// The options of `knn_annoy`: a number is `search_k`.
 pub(crate) fn budget(value: ValueRef<'_>) -> Result<Budget> {
+    Ok(annoy_options(value)?.0)
+}
+
+/// The options of `knn_annoy` and its like: how much to look at, and threads.
+pub(super) fn annoy_options(value: ValueRef<'_>) -> Result<(Budget, Option<usize>)> {
     #[derive(Deserialize)]
     #[serde(
         deny_unknown_fields,
@@ -178,14 +272,16 @@ pub(crate) fn budget(value: ValueRef<'_>) -> Result<Budget> {
     struct Json {
         search_k: Option<usize>,
         recall: Option<f32>,
+        threads: Option<i64>,
     }
     let json: Json = match value {
-        ValueRef::Null => return Ok(Budget::Default),
+        ValueRef::Null => return Ok((Budget::Default, None)),
         ValueRef::Integer(n) => Json {
             search_k: Some(
                 usize::try_from(n).map_err(|_| anyhow!("search_k must be 0 or more, got {n}"))?,
             ),
             recall: None,
+            threads: None,
         },
         ValueRef::Text(text) => {
             serde_json::from_slice(text).map_err(|e| anyhow!("knn_annoy options: {e}"))?
@@ -195,11 +291,12 @@ pub(crate) fn budget(value: ValueRef<'_>) -> Result<Budget> {
             other.data_type()
         ),
     };
-    match (json.search_k, json.recall) {
+    let budget = match (json.search_k, json.recall) {
         (Some(_), Some(_)) => bail!("knn_annoy options: give search_k or recall, not both"),
-        (Some(n), None) => Ok(Budget::SearchK(n)),
-        (None, Some(r)) if (0.0..=1.0).contains(&r) => Ok(Budget::Recall(r)),
+        (Some(n), None) => Budget::SearchK(n),
+        (None, Some(r)) if (0.0..=1.0).contains(&r) => Budget::Recall(r),
         (None, Some(r)) => bail!("recall must be from 0 to 1, got {r}"),
-        (None, None) => Ok(Budget::Default),
-    }
+        (None, None) => Budget::Default,
+    };
+    Ok((budget, threads(json.threads)?))
 }

@@ -1,6 +1,6 @@
 //! The rows of one search, nearest first, as many as the statement takes.
 //!
-//! With `k` there is one search. Without, a first batch is searched (as large as LIMIT says, when SQLite tells), and
+//! With a distance and neither `k` nor LIMIT, an exact search gives all rows within it in one pass. With `k` there is one search. Without, a first batch is searched (as large as LIMIT says, when SQLite tells), and
 //! whenever the statement wants more, a batch four times as large: a join or filter that drops rows gets its full
 //! number in the end, and a statement that stops early has paid for little more than it took.
 //!
@@ -13,6 +13,7 @@ use rustc_hash::FxHashSet;
 
 use super::targets::{Target, Targets, Way};
 use crate::forest::Hit;
+use crate::sql::index::reader::Wanted;
 
 /// Rows of the first batch when nothing tells how many are wanted.
 const FIRST_BATCH: usize = 64;
@@ -30,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) limit: Option<usize>,
     /// No row beyond this distance is wanted.
     pub(crate) bound: f64,
+    /// Threads; `None`: as many as have enough to do.
+    pub(crate) threads: Option<usize>,
     /// SQLite relies on the order.
     pub(crate) ordered: bool,
 }
@@ -54,6 +57,10 @@ impl Stream {
         self.given.clear();
         self.batch = match request.k {
             Some(k) => k,
+            // A range: all rows within the distance, in one pass.
+            None if request.way == Way::Exact && request.bound < f64::INFINITY => {
+                request.limit.unwrap_or(usize::MAX).max(1)
+            }
             None => request.limit.unwrap_or(FIRST_BATCH).max(1),
         };
         if request.k.is_none() && request.ordered && request.limit.is_none() {
@@ -66,7 +73,14 @@ impl Stream {
     /// Searches the next batch.
     fn fetch(&mut self, targets: &Targets, mut request: Request) -> Result<()> {
         self.at = 0;
-        self.hits = targets.search(&request.target, request.way, &request.query, self.batch)?;
+        let wanted = Wanted {
+            k: self.batch,
+            within: request.bound,
+            threads: request.threads,
+        };
+        let query = [request.query.as_slice()];
+        let mut found = targets.search(&request.target, request.way, &query, &wanted)?;
+        self.hits = found.pop().unwrap_or_default();
         let short = self.hits.len() < self.batch;
         let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
         self.last = request.k.is_some() || beyond || (short && request.way == Way::Exact);

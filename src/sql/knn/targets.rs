@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rusqlite::{Connection, StatementStatus};
 
-use crate::forest::{Budget, Hit, Scratch};
-use crate::sql::index::{self, Reader, TRIGGERS, reader::scan_table};
+use super::stats::LastSearch;
+use crate::forest::{Budget, Hit, Scratch, Stats};
+use crate::sql::index::reader::{Wanted, scan_table};
+use crate::sql::index::{self, Reader, TRIGGERS};
 use crate::sql::source::Source;
 use crate::sql::vtab::Db;
 use crate::sql::{Session, quote};
@@ -174,26 +177,73 @@ impl Targets {
         Ok(None)
     }
 
-    /// The `k` nearest rows of a target.
+    /// The dimension of a target's vectors; `None` when it has none.
+    pub(crate) fn dim(&self, target: &Target) -> Result<Option<usize>> {
+        let first = |source: &Source| -> Result<Option<usize>> {
+            let column = quote(&source.column);
+            let sql = format!("{} WHERE {column} IS NOT NULL LIMIT 1", source.all_rows());
+            let mut dim = None;
+            source.scan(&self.conn, &sql, 0, |_, row| {
+                dim = Some(row.len());
+                Ok(())
+            })?;
+            Ok(dim)
+        };
+        match target {
+            Target::Table(source, _) => first(source),
+            Target::Index(reader) => {
+                let reader = reader.borrow();
+                match reader.forest() {
+                    Some(forest) => Ok(Some(forest.dim())),
+                    None => first(reader.source()),
+                }
+            }
+        }
+    }
+
+    /// The nearest rows of a target, for each query.
     pub(crate) fn search(
         &self,
         target: &Target,
         way: Way,
-        query: &[f32],
-        k: usize,
-    ) -> Result<Vec<Hit>> {
-        match target {
-            Target::Table(source, metric) => scan_table(&self.conn, source, *metric, query, k),
+        queries: &[&[f32]],
+        wanted: &Wanted,
+    ) -> Result<Vec<Vec<Hit>>> {
+        let began = Instant::now();
+        let mut stats = Stats::default();
+        let (found, by) = match target {
+            Target::Table(source, metric) => (
+                scan_table(&self.conn, source, *metric, queries, wanted, &mut stats)?,
+                "table",
+            ),
             Target::Index(reader) => {
                 let reader = reader.borrow();
                 let scratch = &mut self.scratch.borrow_mut();
+                let stats = &mut stats;
+                let conn = &self.conn;
                 match way {
-                    Way::Exact => reader.exact(&self.conn, query, k, scratch),
-                    Way::Within(budget) => {
-                        reader.approximate(&self.conn, query, k, budget, scratch)
-                    }
+                    _ if reader.forest().is_none() => (
+                        reader.exact(conn, queries, wanted, scratch, stats)?,
+                        "table",
+                    ),
+                    Way::Exact => (
+                        reader.exact(conn, queries, wanted, scratch, stats)?,
+                        "index, exactly",
+                    ),
+                    Way::Within(budget) => (
+                        reader.approximate(conn, queries, wanted, budget, scratch, stats)?,
+                        "index",
+                    ),
                 }
             }
-        }
+        };
+        self.session.note_search(LastSearch {
+            by,
+            queries: queries.len(),
+            answers: found.iter().map(Vec::len).sum(),
+            stats,
+            took: began.elapsed(),
+        });
+        Ok(found)
     }
 }

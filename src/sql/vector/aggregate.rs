@@ -1,4 +1,7 @@
-//! Aggregates: `vec_sum(v)`, `vec_avg(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
+//! Aggregates: `vec_sum(v)`, `vec_avg(v)`, `vec_pack(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
+//!
+//! `vec_pack` puts float32 vectors of one length one after the other, in the order of the rows, for the functions that take
+//! many queries at once. There a NULL is an error: skipped, it would shift the numbers of the queries behind it.
 //!
 //! Sums are kept in f64 for each component and rounded to float32 once, at the end: the result is a float32 vector,
 //! whatever the element type of the rows. NULL rows are skipped, no rows give NULL.
@@ -6,14 +9,15 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context};
-use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 
-use super::{Output, RETURNS, decode, function_error, output, type_name};
+use super::{Output, PURE, READS, RETURNS, decode, function_error, output, type_name};
 use crate::vector::{Element, MAX_DIM, Vector};
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
     conn.create_aggregate_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
     conn.create_aggregate_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
+    conn.create_aggregate_function("vec_pack", 1, PURE | READS, Pack)?;
     for arguments in 1..=3 {
         conn.create_aggregate_function("vec_from_each", arguments, RETURNS, FromEach)?;
     }
@@ -25,6 +29,73 @@ fn result(vector: Option<Vector<'_>>) -> Output {
     match vector {
         Some(vector) => output(&vector),
         None => (ToSqlOutput::from(Null), None),
+    }
+}
+
+/// See the module page.
+struct Pack;
+
+/// The vectors so far, and the bytes of each.
+#[derive(Default)]
+struct Packed {
+    each: usize,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    fn add(&mut self, value: ValueRef<'_>, subtype: u32) -> Result<()> {
+        let number = self.bytes.len().checked_div(self.each).unwrap_or(0);
+        ensure!(
+            value != ValueRef::Null,
+            "vec_pack: vector {number} is NULL; leave such rows out with WHERE"
+        );
+        let vector = decode(value, subtype)?;
+        vector.check_finite()?;
+        ensure!(
+            vector.element() == Element::F32,
+            "vec_pack: expected vectors of type float32, found {}",
+            vector.element().name()
+        );
+        let bytes = vector.bytes();
+        if self.each == 0 {
+            self.each = bytes.len();
+        }
+        ensure!(
+            bytes.len() == self.each,
+            "vec_pack: expected a vector with {} dimensions, as in the rows before, found {}",
+            self.each / 4,
+            vector.dim()
+        );
+        // What SQLite takes as one value.
+        ensure!(
+            self.bytes.len() + bytes.len() <= 1_000_000_000,
+            "vec_pack: more than 1,000,000,000 bytes of vectors; pack fewer rows at a time"
+        );
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Aggregate<Packed, ToSqlOutput<'static>> for Pack {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Packed> {
+        Ok(Packed::default())
+    }
+
+    fn step(&self, ctx: &mut Context<'_>, packed: &mut Packed) -> rusqlite::Result<()> {
+        packed
+            .add(ctx.get_raw(0), ctx.get_subtype(0))
+            .map_err(function_error)
+    }
+
+    fn finalize(
+        &self,
+        _: &mut Context<'_>,
+        packed: Option<Packed>,
+    ) -> rusqlite::Result<ToSqlOutput<'static>> {
+        Ok(match packed {
+            Some(packed) if packed.each > 0 => ToSqlOutput::Owned(Value::Blob(packed.bytes)),
+            _ => ToSqlOutput::from(Null),
+        })
     }
 }
 

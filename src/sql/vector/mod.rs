@@ -33,7 +33,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 use super::values::{self, type_name};
 use super::{PURE, Session, function_error};
-use crate::vector::{Element, Vector, json};
+use crate::vector::{Element, Vector, check_f32, json};
 
 /// Flags of a function that reads the subtypes of its arguments.
 const READS: FunctionFlags = PURE.union(FunctionFlags::SQLITE_SUBTYPE);
@@ -108,6 +108,69 @@ pub(crate) fn query(
         Err(error) => bail!(
             "Query vector for the \"{}\" column is invalid: {error}",
             column()
+        ),
+    }
+}
+
+/// Many query vectors: a BLOB of float32 vectors of `dim` components, one after the other, or a JSON array of arrays. Gives
+/// their dimension and the components. `dim` is that of the column, `None` when it has no vector; NULL is no query.
+pub(crate) fn queries(
+    value: ValueRef<'_>,
+    subtype: u32,
+    dim: Option<usize>,
+    column: &str,
+) -> Result<(usize, Vec<f32>)> {
+    let invalid = || format!("Query vectors for the \"{column}\" column are invalid");
+    match value {
+        ValueRef::Null => Ok((0, Vec::new())),
+        ValueRef::Blob(blob) => {
+            let element = element_of(subtype);
+            if element != Element::F32 {
+                bail!("{}: expected float32, found {}", invalid(), element.name());
+            }
+            let Some(dim) = dim else {
+                return Ok((0, Vec::new()));
+            };
+            if !blob.len().is_multiple_of(4 * dim) {
+                bail!(
+                    "{}: a blob of {} bytes is no whole number of vectors of {dim} dimensions, {} bytes each; make it \
+                     with vec_pack(vector)",
+                    invalid(),
+                    blob.len(),
+                    4 * dim
+                );
+            }
+            let components: Vec<f32> = bytemuck::pod_collect_to_vec(blob);
+            for (i, query) in components.chunks_exact(dim).enumerate() {
+                check_f32(query).with_context(|| format!("{}: query {i}", invalid()))?;
+            }
+            Ok((dim, components))
+        }
+        ValueRef::Text(text) => {
+            let rows: Vec<Vec<f64>> = serde_json::from_slice(text)
+                .with_context(|| format!("{}: expected a JSON array of arrays", invalid()))?;
+            let dim = rows.first().map_or(0, Vec::len);
+            let mut components = Vec::new();
+            for (i, row) in rows.iter().enumerate() {
+                if row.len() != dim {
+                    bail!(
+                        "{}: query {i} has {} dimensions, expected {dim} as in query 0",
+                        invalid(),
+                        row.len()
+                    );
+                }
+                match Vector::from_components(Element::F32, row) {
+                    Ok(Vector::F32(row)) => components.extend_from_slice(&row),
+                    Ok(_) => {}
+                    Err(error) => return Err(error.context(format!("{}: query {i}", invalid()))),
+                }
+            }
+            Ok((dim, components))
+        }
+        other => bail!(
+            "{}: expected a BLOB of vectors or a JSON array of arrays, found {}",
+            invalid(),
+            type_name(other)
         ),
     }
 }
