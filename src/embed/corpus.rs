@@ -174,6 +174,21 @@ pub(super) struct Chunk {
 }
 
 impl Corpus {
+    /// A corpus of tokens that are ids already; `ends` as in the field of that name.
+    pub(super) fn from_ids(
+        tokens: Vec<WordId>,
+        ends: Vec<usize>,
+        n_read: u64,
+        n_documents: u64,
+    ) -> Corpus {
+        Corpus {
+            tokens,
+            ends,
+            n_read,
+            n_documents,
+        }
+    }
+
     /// Tokens that were read, whether their word is in the vocabulary or not.
     #[must_use]
     pub fn n_read(&self) -> u64 {

@@ -64,4 +64,15 @@ impl<'a> Shared<'a> {
         // SAFETY: the row lies in the matrix, which stays borrowed for 'a; all blocks have the matrix's stride.
         unsafe { Row::new(self.start.add(id as usize * self.stride)) }
     }
+
+    /// Floats `from .. from + n` of a row, as a row of blocks of stride n.
+    ///
+    /// # Panics
+    /// When they are not within the row.
+    #[inline]
+    pub(super) fn part(&self, id: u32, from: usize, n: usize) -> Row<'a> {
+        assert!((id as usize) < self.n_rows && from + n <= self.stride);
+        // SAFETY: as for `row`: these floats lie in it.
+        unsafe { Row::new(self.start.add(id as usize * self.stride + from)) }
+    }
 }

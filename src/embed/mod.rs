@@ -8,21 +8,33 @@
 //! * [`vocab`], [`corpus`]: words by rank, and the text as ids of 4 bytes a token.
 //! * [`sampling`]: which tokens are trained, which words are noise; [`huffman`]: the tree of hierarchical softmax;
 //!   [`random`]: one stream for each (seed, epoch, chunk).
+//! * [`doc2vec`]: vectors of documents; [`fasttext`]: words as n-grams. `predict` is what their training has in common,
+//!   [`documents`] their corpus.
+//! * [`update`]: more text for a model. [`phrases`]: words that belong together.
 //! * [`train`]: the loop over the corpus. The arithmetic of one window is in [`kernel::window`](crate::kernel::window).
 //! * [`matrix`]: rows of vectors; `hogwild`: the same rows under several threads.
-//! * [`model`]: what comes out.
+//! * [`model`]: what comes out; [`formats`]: the files in which vectors travel; [`evaluate`]: how good
+//!   vectors are.
 //!
 //! Nothing here knows SQLite. The clock is not read, threads and seeds are arguments.
 
 pub mod corpus;
+pub mod doc2vec;
+pub mod documents;
+pub mod evaluate;
+pub mod fasttext;
+pub mod formats;
 mod hogwild;
 pub mod huffman;
 pub mod matrix;
 pub mod model;
 pub mod options;
+pub mod phrases;
+mod predict;
 pub mod random;
 pub mod sampling;
 pub mod strict_json;
 pub mod tokenize;
 pub mod train;
+pub mod update;
 pub mod vocab;

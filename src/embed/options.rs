@@ -366,6 +366,13 @@ impl Given<'_> {
         Ok(Some(self.integer(1, u64::from(u32::MAX) - 1)? as usize))
     }
 
+    pub(crate) fn text(&self) -> Result<String> {
+        match self.value.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => self.wrong("a text"),
+        }
+    }
+
     pub(crate) fn choice<T: Copy>(&self, all: &[(&str, T)]) -> Result<T> {
         let found = self
             .value

@@ -28,11 +28,14 @@ use std::marker::PhantomData;
 
 use crate::kernel::Level;
 
+mod bag;
 mod lanes;
 mod portable;
 pub mod reference;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use bag::Bags;
 
 /// Most inputs of a block.
 pub const INPUTS: usize = 16;

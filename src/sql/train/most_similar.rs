@@ -1,9 +1,13 @@
-//! `most_similar(model, positive [, negative, k, index])`: the words nearest to some and farthest from others.
+//! `most_similar(model, positive [, negative, k, index, method])`: the words nearest to some and farthest from others.
 //!
 //! `positive` and `negative` are each a word, a JSON array of words, or a vector (BLOB or JSON numbers). The direction is
 //! the mean of the unit vectors of the words, negative ones subtracted; a vector counts as it is, as in gensim. Rows
 //! (word, similarity) come best first, without the words that were given; `k` NULL gives all. `king - man + woman` is
 //! `most_similar('m', '["king","woman"]', 'man', 10)`.
+//!
+//! `method` is `3cosadd` (the default: the cosine with that direction) or `3cosmul` (Levy, Goldberg 2014: "Linguistic
+//! regularities in sparse and explicit word representations"): the product of the cosines with the positive ones over that
+//! with the negative ones plus 1e-6, cosines shifted to 0..1; gensim's `most_similar_cosmul`.
 //!
 //! Exact, by reading every vector, unless `index` names an `annoy` index of the model's table: then the candidates come
 //! from there, and are ranked by their exact similarity.
@@ -25,7 +29,8 @@ pub(super) struct MostSimilar;
 impl Function for MostSimilar {
     const NAME: &'static str = "most_similar";
     const COLUMNS: &'static [&'static str] = &["word TEXT", "similarity REAL"];
-    const ARGUMENTS: &'static [&'static str] = &["model", "positive", "negative", "k", "index"];
+    const ARGUMENTS: &'static [&'static str] =
+        &["model", "positive", "negative", "k", "index", "method"];
     const REQUIRED: usize = 2;
     const ROWS: i64 = 10;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
@@ -53,7 +58,19 @@ impl Function for MostSimilar {
             ),
         };
         let mut words = Words::open(&scope.conn, model)?;
-        let query = Query::new(&mut words, (&args[1]).into(), (&args[2]).into())?;
+        let is_product = match &args[5] {
+            Value::Null => false,
+            Value::Text(name) if name.eq_ignore_ascii_case("3cosadd") => false,
+            Value::Text(name) if name.eq_ignore_ascii_case("3cosmul") => true,
+            _ => bail!("method: expected '3cosadd' or '3cosmul', got another value"),
+        };
+        if is_product && index.is_some() {
+            bail!(
+                "method '3cosmul' has no direction that an index could search: leave index NULL, or use '3cosadd'"
+            );
+        }
+        let (positive, negative) = ((&args[1]).into(), (&args[2]).into());
+        let query = Query::new(&mut words, positive, negative, is_product)?;
         let mut best = match index {
             None => query.among_all(&words, k)?,
             Some(index) => query.among_candidates(&words, index, k)?,
@@ -67,10 +84,13 @@ impl Function for MostSimilar {
     }
 }
 
-/// A direction, and the words it was made of.
+/// What is asked for.
 struct Query {
+    /// The mean of the examples.
     direction: Vec<f32>,
     squared_norm: f64,
+    /// For 3CosMul: the positive and the negative examples, words as unit vectors.
+    product: Option<[Vec<Vec<f64>>; 2]>,
     /// Ids of the words given, ascending.
     given: Vec<i64>,
 }
@@ -101,7 +121,12 @@ impl Ord for Found {
 }
 
 impl Query {
-    fn new(words: &mut Words<'_>, positive: ValueRef<'_>, negative: ValueRef<'_>) -> Result<Query> {
+    fn new(
+        words: &mut Words<'_>,
+        positive: ValueRef<'_>,
+        negative: ValueRef<'_>,
+        is_product: bool,
+    ) -> Result<Query> {
         let positive = words.examples(positive, "positive")?;
         let negative = words.examples(negative, "negative")?;
         let Some(first) = positive.first().or(negative.first()) else {
@@ -112,6 +137,7 @@ impl Query {
         let dim = words.dim()?.unwrap_or(first.vector.len());
         let mut sum = vec![0.0; dim];
         let mut given = Vec::new();
+        let mut sides = [Vec::new(), Vec::new()];
         for (sign, examples) in [(1.0, &positive), (-1.0, &negative)] {
             for example in examples {
                 words.check_dim(&example.vector, dim)?;
@@ -122,21 +148,42 @@ impl Query {
                     }
                     None => example.vector.iter().map(|&x| f64::from(x)).collect(),
                 };
-                sum.iter_mut().zip(vector).for_each(|(s, x)| *s += sign * x);
+                sum.iter_mut()
+                    .zip(&vector)
+                    .for_each(|(s, x)| *s += sign * x);
+                sides[usize::from(sign < 0.0)].push(vector);
             }
         }
         given.sort_unstable();
+        if is_product && sides[0].is_empty() {
+            bail!(
+                "most_similar: expected at least one positive word or vector for 3cosmul, got none"
+            );
+        }
         let n = (positive.len() + negative.len()) as f64;
         let direction: Vec<f32> = sum.iter().map(|s| (s / n) as f32).collect();
         Ok(Query {
             squared_norm: exact::dot(&direction, &direction),
             direction,
+            product: is_product.then_some(sides),
             given,
         })
     }
 
-    /// The cosine of a vector with the direction; 0 if either is zero.
+    /// The cosine of a vector with the direction, 0 if either is zero; or what 3CosMul has in its place.
     fn similarity(&self, vector: &[f32]) -> f64 {
+        if let Some([positive, negative]) = &self.product {
+            let vector = unit(vector);
+            let shifted = |side: &[Vec<f64>]| -> f64 {
+                side.iter()
+                    .map(|other| {
+                        let dot: f64 = vector.iter().zip(other).map(|(x, y)| x * y).sum();
+                        (1.0 + dot) / 2.0
+                    })
+                    .product()
+            };
+            return shifted(positive) / (shifted(negative) + 1e-6);
+        }
         let (dot, squared) = (
             exact::dot(&self.direction, vector),
             exact::dot(vector, vector),

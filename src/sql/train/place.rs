@@ -53,6 +53,14 @@ impl Place {
         })
     }
 
+    /// Where the model of the words of a model of documents is.
+    pub(super) fn words_of_documents(&self) -> Place {
+        Place {
+            schema: self.schema.clone(),
+            name: format!("{}_words", self.name),
+        }
+    }
+
     /// The model of this name; a bare one is looked for as SQLite does it: temp, main, attached databases.
     pub(super) fn find(conn: &Connection, given: &str) -> Result<Place> {
         let found = conn

@@ -1,8 +1,8 @@
 //! The corpus: a column of text in a table or view, one document a row.
 
 use anyhow::{Result, bail};
-use rusqlite::Connection;
 use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::quote;
 use crate::sql::source::find_table;
@@ -26,10 +26,13 @@ pub(super) fn read(
         format!("{}.{}", quote(&schema), quote(&table)),
         quote(&column),
     );
-    // Views and WITHOUT ROWID tables have no rowid; some views give NULL.
-    let mut statement = conn
-        .prepare(&format!("SELECT {text}, rowid FROM {from} ORDER BY rowid"))
-        .or_else(|_| conn.prepare(&format!("SELECT {text}, NULL FROM {from}")))?;
+    // Views and WITHOUT ROWID tables have no rowid; some views give NULL. A view's column `id` stands for it.
+    let mut statement = match key_of_view(conn, &schema, &table)? {
+        Some(key) => conn.prepare(&format!("SELECT {text}, {} FROM {from}", quote(&key)))?,
+        None => conn
+            .prepare(&format!("SELECT {text}, rowid FROM {from} ORDER BY rowid"))
+            .or_else(|_| conn.prepare(&format!("SELECT {text}, NULL FROM {from}")))?,
+    };
     let mut tick = conn.prepare("SELECT 1")?;
     let mut rows = statement.query([])?;
     let mut n = 0u64;
@@ -68,6 +71,18 @@ pub(super) fn read(
         }
     }
     Ok(())
+}
+
+/// The column of a view that its rows are known by, as `source` has it.
+fn key_of_view(conn: &Connection, schema: &str, table: &str) -> Result<Option<String>> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT c.name FROM pragma_table_list AS t, pragma_table_xinfo(t.name, t.schema) AS c
+             WHERE t.schema = ?1 AND t.name = ?2 AND t.type = 'view' AND lower(c.name) IN ('rowid', 'id')
+             ORDER BY lower(c.name) DESC",
+        )?
+        .query_row([schema, table], |row| row.get(0))
+        .optional()?)
 }
 
 /// The column as it is spelled. Asked of the schema, because a quoted name that is no column would be taken for a text.

@@ -69,7 +69,7 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
 }
 
 /// What the function returns: what was read, what was trained, how long the training took.
-fn summary(model: &Model, corpus: &Corpus, seconds: f64) -> Value {
+pub(super) fn summary(model: &Model, corpus: &Corpus, seconds: f64) -> Value {
     let trained = &model.summary;
     json!({
         "vocabulary": model.vocabulary.len(),

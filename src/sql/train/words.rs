@@ -5,6 +5,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use serde_json::Value;
 
+use super::fasttext::from_ngrams;
 use super::place::Place;
 use super::store;
 use crate::sql::values::vector as vector_of;
@@ -53,13 +54,20 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The word.
+    /// The word; a model of fastText makes it of its n-grams if it does not have it.
     ///
     /// # Errors
     /// When the model does not have it.
     pub(super) fn get(&mut self, word: &str) -> Result<Example> {
         if let Some(example) = self.find(word)? {
             return Ok(example);
+        }
+        if let Some(vector) = from_ngrams(self.conn, &self.place, word)?
+            && vector.iter().any(|&x| x != 0.0)
+        {
+            // As a word it counts with length 1, though it has no id.
+            let vector = unit(&vector).into_iter().map(|x| x as f32).collect();
+            return Ok(Example { id: None, vector });
         }
         let lower = word.to_lowercase();
         let hint = if lower != word && self.find(&lower)?.is_some() {

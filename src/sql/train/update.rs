@@ -1,0 +1,154 @@
+//! `word2vec_update(model, table, column [, options])`: trains a model on more text, and adds its new words.
+//!
+//! The options are those the model was trained with, as its `_model` table has them, except those given now: `epochs`,
+//! `alpha`, `min_alpha`, `min_count`, `sample`, `window`, `seed`, `threads`, `progress`. Words keep their ids, so that an
+//! index of the model's table and tables that refer to it stay right; new words come behind them, though they may be more
+//! frequent. One transaction, as training.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use rusqlite::functions::Context;
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use super::caller::connection;
+use super::place::Place;
+use super::request::Request;
+use super::savepoint::all_or_nothing;
+use super::store::{self, bytes_of};
+use super::{text, word2vec};
+use crate::embed::options::Options;
+use crate::embed::train::{Weights, train_from};
+use crate::embed::update::{Update, grow};
+use crate::kernel;
+use crate::sql::{DIRECT, Session, function_error, work};
+
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    for n_arguments in [3, 4] {
+        let session = Arc::clone(session);
+        conn.create_scalar_function("word2vec_update", n_arguments, DIRECT, move |ctx| {
+            call(ctx, &session).map_err(function_error)
+        })?;
+    }
+    Ok(())
+}
+
+/// What may be given anew.
+const NAMES: [&str; 10] = [
+    "epochs",
+    "alpha",
+    "min_alpha",
+    "min_count",
+    "sample",
+    "window",
+    "seed",
+    "threads",
+    "workers",
+    "shrink_windows",
+];
+
+/// The model's options with those that are given now.
+fn options(stored: &Options, given: Vec<(String, Value)>) -> Result<Options> {
+    let mut pairs: Vec<(String, Value)> = match stored.to_json() {
+        Value::Object(map) => map.into_iter().collect(),
+        _ => Vec::new(),
+    };
+    for (name, value) in given {
+        if !NAMES.contains(&name.as_str()) {
+            bail!(
+                "option '{name}' can't be given to word2vec_update: the model keeps what it was trained with. Valid \
+                 options: {}, progress",
+                NAMES.join(", ")
+            );
+        }
+        let stored_name = if name == "workers" { "threads" } else { &name };
+        match pairs.iter_mut().find(|(n, _)| n == stored_name) {
+            Some(pair) => pair.1 = value,
+            None => pairs.push((name, value)),
+        }
+    }
+    Options::from_pairs(pairs, &[])
+}
+
+fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
+    let conn = connection(ctx)?;
+    let request = Request::new(ctx, "word2vec_update")?;
+    let place = Place::find(&conn, request.model)?;
+    store::of_format(&conn, &place, store::WORD2VEC, "word2vec_train")?;
+    let stored = store::options(&conn, &place)?;
+    if stored.hs {
+        bail!(
+            "the model {} was trained with hs = 1, whose tree is made of the counts of all its words: expected a model \
+             of negative sampling alone; train anew on all text",
+            place.shown()
+        );
+    }
+    let options = options(&stored, request.pairs)?;
+    let display = request
+        .surface
+        .progress
+        .unwrap_or_else(|| session.display());
+
+    let vocabulary = store::vocabulary(&conn, &place)?;
+    let n_known = vocabulary.len();
+    let weights = Weights {
+        input: store::vectors(&conn, &place, n_known, options.vector_size)?,
+        output: Some(store::matrix(
+            &conn,
+            &place,
+            "output",
+            n_known,
+            options.vector_size,
+        )?),
+        nodes: None,
+    };
+    let mut update = Update::new(&vocabulary, &options);
+    text::read(&conn, request.table, request.column, |_, text, pause| {
+        update.add_document(text, pause)
+    })?;
+    let (vocabulary, corpus) = update.finish()?;
+    let began = Instant::now();
+    let model = work::run(&conn, display, |job| {
+        let weights = grow(weights, vocabulary.len(), &options)?;
+        train_from(weights, vocabulary, &corpus, &options, kernel::level(), job)
+    })?;
+    let mut summary = word2vec::summary(&model, &corpus, began.elapsed().as_secs_f64());
+    if let Value::Object(summary) = &mut summary {
+        summary.insert(
+            "new_words".to_owned(),
+            (model.vocabulary.len() - n_known).into(),
+        );
+    }
+
+    all_or_nothing(&conn, place.schema(), || {
+        // What was read may have changed since.
+        if store::vocabulary(&conn, &place)?.len() != n_known {
+            bail!(
+                "the model {} was changed while it was trained",
+                place.shown()
+            );
+        }
+        let mut write = conn.prepare(&format!(
+            "INSERT INTO {}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT(id) DO UPDATE SET count = excluded.count, vector = excluded.vector",
+            place.words()
+        ))?;
+        for (id, &count) in model.vocabulary.counts().iter().enumerate() {
+            let id = id as u32;
+            write.execute(params![
+                id,
+                model.vocabulary.word(id),
+                count as i64,
+                bytes_of(model.vector(id))
+            ])?;
+        }
+        store::describe(&conn, &place, store::WORD2VEC, &stored.to_json(), &summary)?;
+        match &model.output {
+            Some(output) => store::put_matrix(&conn, &place, "output", output),
+            None => Ok(()),
+        }
+    })?;
+    Ok(summary.to_string())
+}
