@@ -344,3 +344,92 @@ fn every_metric_scans_and_cosine_is_the_default() {
         [(1, 0.0), (2, 1.0), (4, 1.0), (3, 2.0)]
     );
 }
+
+#[test]
+fn tables_of_every_element_type_are_searched_exactly() {
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE a(id INTEGER PRIMARY KEY, i int8[8], b BIT[8], h float16[8], plain BLOB, f float[8]);
+         WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c WHERE n < 199)
+         INSERT INTO a SELECT n, j, vec_quantize_binary(vec_f32(j)), vec_f16(vec_f32(j)), vec_int8(j), vec_f32(j)
+           FROM (SELECT n, vec_to_json(vec_int8('[' || (n % 100) || ',' || (n * 7 % 50) || ',1,-2,' || (n % 3) || ',0,5,-128]')) AS j
+                   FROM c);
+         UPDATE a SET i = plain;
+         INSERT INTO a(id) VALUES(1000);
+         CREATE VIEW w AS SELECT id, vec_int8(vec_slice(vec_int8(i), 0, 4)) AS part FROM a WHERE i IS NOT NULL;",
+    )
+    .unwrap();
+    let q = "'[3, 4, 1, -2, 0, 0, 5, -128]'";
+    for (metric, function) in [
+        ("l2", "vec_distance_l2"),
+        ("cosine", "vec_distance_cosine"),
+        ("l1", "vec_distance_l1"),
+    ] {
+        let o = format!("'{{\"metric\":\"{metric}\"}}'");
+        let floats = common::rows(
+            &conn,
+            &format!("SELECT rowid, distance FROM knn_exact('a', 'f', {q}, 30, {o})"),
+        );
+        assert_eq!(floats.len(), 30);
+        for search in [
+            // By the declared type, by the query's type, and both.
+            format!("knn_exact('a', 'i', {q}, 30, {o})"),
+            format!("knn_exact('a', 'i', vec_int8({q}), 30, {o})"),
+            format!("knn_exact('a', 'plain', vec_int8({q}), 30, {o})"),
+            format!("knn_exact('a', 'h', {q}, 30, {o})"),
+            format!("knn_exact('a', 'h', vec_f16(vec_f32({q})), 30, {o})"),
+        ] {
+            let got = common::rows(&conn, &format!("SELECT rowid, distance FROM {search}"));
+            assert_eq!(got, floats, "{search}");
+        }
+        let by_function: Vec<i64> = ids(
+            &conn,
+            &format!(
+                "SELECT id FROM a WHERE i IS NOT NULL ORDER BY {function}(vec_int8(i), vec_int8({q})), id LIMIT 1"
+            ),
+        );
+        assert_eq!(floats[0][0], Value::Integer(by_function[0]), "{metric}");
+    }
+    // Bits have one distance, which needs no saying.
+    let bits = common::rows(
+        &conn,
+        "SELECT rowid, distance FROM knn_exact('a', 'b', '[1,1,0,0,0,0,0,0]', 20)",
+    );
+    let plain = common::rows(
+        &conn,
+        "SELECT id, CAST(vec_distance_hamming(vec_bit(b), vec_bit(x'03')) AS REAL) AS d FROM a WHERE b IS NOT NULL
+          ORDER BY d, id LIMIT 20",
+    );
+    assert_eq!(bits, plain);
+    // Any expression, through a view.
+    let part = ids(
+        &conn,
+        "SELECT rowid FROM knn_exact('w', 'part', vec_int8('[3,21,1,-2]'), 1, '{\"metric\":\"l2\"}')",
+    );
+    assert_eq!(part, [3]);
+    for (sql, message) in [
+        (
+            "SELECT * FROM knn_exact('a', 'i', vec_bit(x'01'), 1)",
+            "expected to be of type int8, but a bit vector was provided",
+        ),
+        (
+            "SELECT * FROM knn_exact('a', 'i', vec_int8('[1,2]'), 1)",
+            "Expected 8 dimensions but received 2",
+        ),
+        (
+            "SELECT * FROM knn_exact('a', 'i', '[1,2,3,4,5,6,7,300]', 1)",
+            "\"i\" column is invalid",
+        ),
+        (
+            "SELECT * FROM knn_exact('a', 'b', vec_bit(x'01'), 1, '{\"metric\":\"l2\"}')",
+            "l2 distance between two bitvectors",
+        ),
+        (
+            "SELECT * FROM knn_exact_batch('a', 'i', '[[1,2,3,4,5,6,7,8]]', 1)",
+            "holds int8",
+        ),
+    ] {
+        let got = common::error(&conn, sql);
+        assert!(got.contains(message), "{sql}: {got}");
+    }
+}

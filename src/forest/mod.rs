@@ -21,6 +21,7 @@
 //! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
 //! * [`mod@exact`]: exact search, over the four-bit plane ([`plane`]).
 //! * [`scan`]: rows that are in no index.
+//! * [`typed`]: the same for any element type.
 //! * [`topk`]: the k best so far.
 //!
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
@@ -45,6 +46,7 @@ mod score;
 mod search;
 mod space;
 mod topk;
+mod typed;
 
 pub use build::{BuildOptions, MAX_TREES, build};
 pub use exact::{Ask, Stats};
@@ -53,6 +55,7 @@ pub use image::Image;
 pub use scan::RowScan;
 pub use search::{Budget, Scratch};
 pub use topk::{Hit, TopK};
+pub use typed::{TypedScan, widened};
 
 /// Rows to index: `ids[i]` is the rowid of the vector `rows[i * dim..][..dim]`.
 #[derive(Debug, Clone, Copy)]

@@ -14,11 +14,31 @@
 use std::cell::Cell;
 
 use super::topk::{Hit, TopK};
-use crate::kernel::{Kernels, kernels};
-use crate::vector::{Metric, check_f32, exact};
+use crate::kernel::dispatch::{self, Task};
+use crate::kernel::{Kernels, kernels, level};
+use crate::vector::{Metric, exact};
 
 /// Squared norms for which f32 sums can be relied on.
 const SAFE: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
+
+/// How many components have another sign than the query's ([`exact::distance`]); `None` when one is not finite.
+struct Signs<'a> {
+    query: &'a [f32],
+    row: &'a [f32],
+}
+
+impl Task for Signs<'_> {
+    type Output = Option<u32>;
+    #[inline(always)]
+    fn run(self) -> Option<u32> {
+        let (mut differ, mut bad) = (0u32, 0u32);
+        for (q, x) in self.query.iter().zip(self.row) {
+            differ += u32::from((*q > 0.0) != (*x > 0.0));
+            bad |= u32::from(x.to_bits() & 0x7f80_0000 == 0x7f80_0000);
+        }
+        (bad == 0).then_some(differ)
+    }
+}
 
 /// A scan of rows for one query.
 pub struct RowScan<'q> {
@@ -52,6 +72,16 @@ impl<'q> RowScan<'q> {
     /// `false`: the row has a NaN or an infinity, and no distance.
     #[must_use]
     pub fn push(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
+        if self.metric == Metric::Hamming {
+            let query = self.query;
+            let Some(differ) = dispatch::run(level(), Signs { query, row }) else {
+                return false;
+            };
+            self.scored.set(self.scored.get() + 1);
+            let distance = f64::from(differ);
+            best.push(Hit { rowid, distance });
+            return true;
+        }
         // A distance like the k-th best still counts: the rowid decides.
         if self.lower_bound(row) > best.limit() {
             // The kernel's sum was finite, and so the row is.
@@ -60,7 +90,7 @@ impl<'q> RowScan<'q> {
         self.scored.set(self.scored.get() + 1);
         let distance = exact::distance(self.metric, self.query, row);
         // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
-        if !distance.is_finite() || (self.metric == Metric::Hamming && check_f32(row).is_err()) {
+        if !distance.is_finite() {
             return false;
         }
         best.push(Hit { rowid, distance });

@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{quote, values};
-use crate::vector::{check_f32, f32_in};
+use crate::vector::{Element, check_f32, f32_in};
 
 /// Where vectors are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub(crate) struct Source {
     pub(crate) column: String,
     /// The place of the column among the table's columns.
     pub(crate) column_id: i64,
+    /// The element type that the column is declared with, as in `int8[384]`; `None`: a vector is float32 unless the query
+    /// is of another type.
+    pub(crate) element: Option<Element>,
     /// The column (or `rowid`) that identifies a row.
     pub(crate) key: String,
     /// Whether `key` is an INTEGER PRIMARY KEY, which VACUUM keeps.
@@ -75,6 +78,7 @@ impl Source {
             table: table.to_owned(),
             column: columns[i].name.clone(),
             column_id: columns[i].id,
+            element: declared(&columns[i].kind),
             key,
             has_stable_key,
         })
@@ -143,14 +147,7 @@ impl Source {
         let mut read = Read::default();
         let mut buffer = Vec::new();
         while let Some(row) = rows.next()? {
-            let ValueRef::Integer(rowid) = row.get_ref(0)? else {
-                bail!(
-                    "{}.{} must be an integer in every row of {}, to know rows by",
-                    self.table,
-                    self.key,
-                    self.table
-                );
-            };
+            let rowid = self.rowid(row)?;
             let vector = match row.get_ref(1)? {
                 ValueRef::Null => {
                     read.nulls += 1;
@@ -179,12 +176,61 @@ impl Source {
         Ok(read)
     }
 
-    fn no_vector(&self, rowid: i64, error: &anyhow::Error) -> anyhow::Error {
+    /// Hands each (rowid, value) that is not NULL to `each`.
+    pub(crate) fn values(
+        &self,
+        conn: &Connection,
+        mut each: impl FnMut(i64, ValueRef<'_>) -> Result<()>,
+    ) -> Result<Read> {
+        let mut statement = conn.prepare_cached(&self.all_rows())?;
+        let mut rows = statement.query([])?;
+        let mut read = Read::default();
+        while let Some(row) = rows.next()? {
+            let rowid = self.rowid(row)?;
+            match row.get_ref(1)? {
+                ValueRef::Null => read.nulls += 1,
+                value => {
+                    read.vectors += 1;
+                    each(rowid, value)?;
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    fn rowid(&self, row: &rusqlite::Row<'_>) -> Result<i64> {
+        match row.get_ref(0)? {
+            ValueRef::Integer(rowid) => Ok(rowid),
+            _ => bail!(
+                "{}.{} must be an integer in every row of {}, to know rows by",
+                self.table,
+                self.key,
+                self.table
+            ),
+        }
+    }
+
+    /// The error of a row whose value is no vector.
+    pub(crate) fn no_vector(&self, rowid: i64, error: &anyhow::Error) -> anyhow::Error {
         anyhow!(
             "the value in {}.{} of row {rowid} is not a vector: {error}",
             self.table,
             self.column
         )
+    }
+}
+
+/// The element type in a column's declaration: sqlite-vec's names, with the dimension behind them. (`int8` alone is one of
+/// SQLite's names for INTEGER.)
+fn declared(kind: &str) -> Option<Element> {
+    let (name, rest) = kind.split_once('[')?;
+    rest.trim_end().strip_suffix(']')?;
+    match name.trim().to_ascii_lowercase().as_str() {
+        "float" | "float32" | "f32" => Some(Element::F32),
+        "float16" | "f16" | "half" => Some(Element::F16),
+        "int8" | "i8" => Some(Element::Int8),
+        "bit" => Some(Element::Bit),
+        _ => None,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sql::index::Reader;
 use crate::sql::vector;
 use crate::sql::vtab::Args;
 use crate::sql::work;
-use crate::vector::Metric;
+use crate::vector::{Element, Metric};
 
 /// The values a plan asked for: those of the arguments it has (names of what is searched, query, k, options), in their
 /// order, then bound, LIMIT and OFFSET.
@@ -107,7 +107,7 @@ impl<'a> QueryArgs<'a> {
             Some(ValueRef::Null) => return Ok(None),
             Some(value) => {
                 let subtype = self.args.subtype(self.place(1 << self.names));
-                vector::query(value, subtype, || target.column())?
+                vector::query(value, subtype, target.element(), || target.column())?
             }
         };
         let bound = match self.given(bits::BOUND) {
@@ -138,12 +138,20 @@ impl<'a> QueryArgs<'a> {
         let table = self.name(0, "a table")?;
         let column = self.name(1, "a column")?;
         let options = ExactOptions::parse(self.options())?;
-        let target = targets.column(table, column, options.metric)?;
-        let request = self.request(target, Way::Exact)?;
-        Ok(request.map(|request| Request {
-            threads: options.threads,
-            ..request
-        }))
+        let metric = options.metric.unwrap_or(Metric::Cosine);
+        let target = targets.column(table, column, metric)?;
+        let Some(mut request) = self.request(target, Way::Exact)? else {
+            return Ok(None);
+        };
+        if let Target::Table(_, metric) = &mut request.target
+            && options.metric.is_none()
+            && request.query.element() == Element::Bit
+        {
+            // Their one distance.
+            *metric = Metric::Hamming;
+        }
+        request.threads = options.threads;
+        Ok(Some(request))
     }
 
     /// `knn_annoy(index, query, k, options)`.
@@ -163,7 +171,18 @@ impl<'a> QueryArgs<'a> {
     pub(super) fn exact_batch(&self, targets: &Targets) -> Result<Batch> {
         let options = ExactOptions::parse(self.options())?;
         let (table, column) = (self.name(0, "a table")?, self.name(1, "a column")?);
-        let target = targets.column(table, column, options.metric)?;
+        let metric = options.metric.unwrap_or(Metric::Cosine);
+        let target = targets.column(table, column, metric)?;
+        if let Target::Table(source, _) = &target
+            && let Some(element) = source.element
+            && element != Element::F32
+        {
+            bail!(
+                "knn_exact_batch searches float32 vectors, and {table}.{column} holds {}; search it with knn_exact, one \
+                 query at a time",
+                element.name()
+            );
+        }
         self.batch(targets, target, Way::Exact, options.threads)
     }
 
@@ -209,7 +228,7 @@ impl<'a> QueryArgs<'a> {
 
 /// The options of `knn_exact` and its like.
 pub(super) struct ExactOptions {
-    pub(super) metric: Metric,
+    pub(super) metric: Option<Metric>,
     /// `None`: as many as have enough to do.
     pub(super) threads: Option<usize>,
 }
@@ -240,8 +259,8 @@ impl ExactOptions {
         };
         Ok(ExactOptions {
             metric: match json.metric {
-                Some(name) => Metric::parse(&name, &Metric::ALL)?,
-                None => Metric::Cosine,
+                Some(name) => Some(Metric::parse(&name, &Metric::ALL)?),
+                None => None,
             },
             threads: threads(json.threads)?,
         })

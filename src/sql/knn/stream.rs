@@ -14,6 +14,7 @@ use rustc_hash::FxHashSet;
 use super::targets::{Target, Targets, Way};
 use crate::forest::Hit;
 use crate::sql::index::reader::Wanted;
+use crate::vector::Vector;
 
 /// Rows of the first batch when nothing tells how many are wanted.
 const FIRST_BATCH: usize = 64;
@@ -24,7 +25,7 @@ const GROWTH: usize = 4;
 pub(crate) struct Request {
     pub(crate) target: Target,
     pub(crate) way: Way,
-    pub(crate) query: Vec<f32>,
+    pub(crate) query: Vector<'static>,
     /// How many rows; `None`: until the statement has enough.
     pub(crate) k: Option<usize>,
     /// How many the statement will take, as far as SQLite tells. A hint.
@@ -78,9 +79,14 @@ impl Stream {
             within: request.bound,
             threads: request.threads,
         };
-        let query = [request.query.as_slice()];
-        let mut found = targets.search(&request.target, request.way, &query, &wanted)?;
-        self.hits = found.pop().unwrap_or_default();
+        self.hits = match &request.query {
+            Vector::F32(query) => {
+                let query = [query.as_ref()];
+                let mut found = targets.search(&request.target, request.way, &query, &wanted)?;
+                found.pop().unwrap_or_default()
+            }
+            query => targets.search_typed(&request.target, query, &wanted)?,
+        };
         let short = self.hits.len() < self.batch;
         let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
         self.last = request.k.is_some() || beyond || (short && request.way == Way::Exact);

@@ -10,13 +10,14 @@ use anyhow::{Result, bail};
 use rusqlite::{Connection, StatementStatus};
 
 use super::stats::LastSearch;
-use crate::forest::{Budget, Hit, Scratch, Stats};
+use crate::forest::{Budget, Hit, Scratch, Stats, TopK, TypedScan, widened};
 use crate::sql::index::reader::{Wanted, scan_table};
 use crate::sql::index::{self, Reader, TRIGGERS};
 use crate::sql::source::Source;
+use crate::sql::vector;
 use crate::sql::vtab::Db;
 use crate::sql::{Session, quote};
-use crate::vector::Metric;
+use crate::vector::{Element, Metric, Vector};
 
 /// What a search goes to.
 #[derive(Clone)]
@@ -28,6 +29,15 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// The element type of its vectors, as far as the schema tells.
+    pub(crate) fn element(&self) -> Option<Element> {
+        match self {
+            // An index is over float32.
+            Target::Index(_) => Some(Element::F32),
+            Target::Table(source, _) => source.element,
+        }
+    }
+
     /// The column that is searched.
     pub(crate) fn column(&self) -> String {
         match self {
@@ -175,6 +185,55 @@ impl Targets {
             }
         }
         Ok(None)
+    }
+
+    /// The nearest rows of a table to a query that is not float32.
+    pub(crate) fn search_typed(
+        &self,
+        target: &Target,
+        query: &Vector<'_>,
+        wanted: &Wanted,
+    ) -> Result<Vec<Hit>> {
+        let began = Instant::now();
+        let reader;
+        let (source, metric) = match target {
+            Target::Table(source, metric) => (source.as_ref(), *metric),
+            Target::Index(index) => {
+                reader = index.borrow();
+                (reader.source(), reader.metric())
+            }
+        };
+        let wide = widened(query);
+        let mut scan = TypedScan::new(metric, query, &wide)?;
+        let mut best = TopK::within(wanted.k, wanted.within);
+        let read = source.values(&self.conn, |rowid, value| {
+            let row = vector::row(value, query.element())
+                .map_err(|error| source.no_vector(rowid, &error))?;
+            if row.dim() != query.dim() {
+                bail!(
+                    "Dimension mismatch for query vector for the \"{}\" column. Expected {} dimensions but received {}.",
+                    source.column,
+                    row.dim(),
+                    query.dim()
+                );
+            }
+            scan.push(rowid, &row, &mut best)
+                .map_err(|error| source.no_vector(rowid, &error))
+        })?;
+        let found = best.into_sorted();
+        self.session.note_search(LastSearch {
+            by: "table",
+            queries: 1,
+            answers: found.len(),
+            stats: Stats {
+                rows: read.vectors,
+                reranked: read.vectors,
+                bytes_read: read.vectors * query.bytes().len() as u64,
+                ..Stats::default()
+            },
+            took: began.elapsed(),
+        });
+        Ok(found)
     }
 
     /// The dimension of a target's vectors; `None` when it has none.

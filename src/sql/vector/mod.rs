@@ -77,6 +77,15 @@ fn output(vector: &Vector<'_>) -> Output {
     (blob, Some(subtype_of(vector.element())))
 }
 
+/// A value of a column of this element type as a vector. Components may be NaN or infinite when it is a BLOB.
+pub(crate) fn row(value: ValueRef<'_>, element: Element) -> Result<Vector<'_>> {
+    match value {
+        ValueRef::Blob(blob) => Vector::decode(element, blob),
+        ValueRef::Text(text) => json::parse(element, text),
+        other => decode(other, 0),
+    }
+}
+
 /// A value with its subtype as a vector. Components may be NaN or infinite when it is a BLOB.
 fn decode(value: ValueRef<'_>, subtype: u32) -> Result<Vector<'_>> {
     match value {
@@ -89,22 +98,34 @@ fn decode(value: ValueRef<'_>, subtype: u32) -> Result<Vector<'_>> {
     }
 }
 
-/// A query vector for a column of float32 vectors; `column` names it in errors, in sqlite-vec's words.
+/// A query vector for a column; `column` names it in errors, in sqlite-vec's words. `wanted` is the element type of the
+/// column; `None`: that of the query, float32 where nothing says otherwise.
 pub(crate) fn query(
     value: ValueRef<'_>,
     subtype: u32,
+    wanted: Option<Element>,
     column: impl Fn() -> String,
-) -> Result<Vec<f32>> {
-    let element = element_of(subtype);
-    if matches!(value, ValueRef::Blob(_)) && element != Element::F32 {
+) -> Result<Vector<'static>> {
+    let given = (matches!(value, ValueRef::Blob(_)) && subtype != 0).then(|| element_of(subtype));
+    let element = wanted.or(given).unwrap_or(Element::F32);
+    if let Some(given) = given
+        && given != element
+    {
         bail!(
-            "Query vector for the \"{}\" column is expected to be of type float32, but a {} vector was provided.",
+            "Query vector for the \"{}\" column is expected to be of type {}, but a {} vector was provided.",
             column(),
-            element.name()
+            element.name(),
+            given.name()
         );
     }
-    match values::vector(value) {
-        Ok(vector) => Ok(vector.into_owned()),
+    let vector = match (element, value) {
+        (Element::F32, _) => values::vector(value).map(|v| Vector::F32(v.into_owned().into())),
+        (_, ValueRef::Blob(blob)) => Vector::from_blob(element, blob).map(Vector::into_owned),
+        (_, ValueRef::Text(text)) => json::parse(element, text),
+        (_, other) => decode(other, 0).map(Vector::into_owned),
+    };
+    match vector {
+        Ok(vector) => Ok(vector),
         Err(error) => bail!(
             "Query vector for the \"{}\" column is invalid: {error}",
             column()
