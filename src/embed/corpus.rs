@@ -1,19 +1,16 @@
 //! The text to train on, as word ids: 4 bytes a token.
 //!
-//! Documents are added one at a time, in one pass: each token is counted and stored under a provisional number, and
-//! [`CorpusBuilder::finish`] renumbers them in place by rank and removes the words that are left out. Documents stay
-//! apart: no window crosses from one into the next. No token is lost, however long a document is.
+//! [`CorpusBuilder`] reads it. Documents stay apart: no window crosses from one into the next. No token is lost, however
+//! long a document is. With the option `max_memory` a large corpus lies in a temporary file (`tokens`).
 //!
 //! For training the corpus is cut into *chunks* of about [`CHUNK`] tokens: the unit that one thread takes, with a random
 //! stream of its own, so that what is drawn does not depend on which thread takes it.
 
 use std::ops::Range;
 
-use anyhow::{Result, bail};
-
-use crate::embed::options::Options;
-use crate::embed::tokenize::Tokenizer;
-use crate::embed::vocab::{Counter, Vocabulary, WordId};
+pub use crate::embed::reading::CorpusBuilder;
+use crate::embed::tokens::Tokens;
+use crate::embed::vocab::WordId;
 
 /// A chunk ends with the first document that reaches this many tokens: small enough that the last chunk of a training
 /// keeps no thread waiting, large enough that taking one costs nothing.
@@ -23,142 +20,10 @@ const CHUNK: usize = 16_384;
 /// a shorter window, and every token is trained.
 const LONGEST_PIECE: usize = 65_536;
 
-/// Bytes of text between two looks at whether to go on: a few milliseconds of work.
-const PIECE: usize = 1 << 20;
-
-/// Reads documents.
-#[derive(Debug)]
-pub struct CorpusBuilder {
-    options: Options,
-    tokenizer: Tokenizer,
-    counter: Counter,
-    tokens: Vec<u32>,
-    ends: Vec<usize>,
-    n_documents: u64,
-}
-
-impl CorpusBuilder {
-    /// An empty corpus; of the options those of tokenizer and vocabulary are used.
-    #[must_use]
-    pub fn new(options: &Options) -> CorpusBuilder {
-        CorpusBuilder {
-            options: options.clone(),
-            tokenizer: options.tokenizer,
-            counter: Counter::new(options.max_vocab_size),
-            tokens: Vec::new(),
-            ends: Vec::new(),
-            n_documents: 0,
-        }
-    }
-
-    /// Adds one document. A document without tokens counts as a document and has no other effect.
-    ///
-    /// # Errors
-    /// More different words than an id can number, or no memory.
-    pub fn add_document(&mut self, text: &str) -> Result<()> {
-        self.add_document_in_pieces(text, || Ok(()))
-    }
-
-    /// As [`CorpusBuilder::add_document`], for documents of any length: between pieces of a megabyte it calls `pause`,
-    /// whose error ends the reading.
-    ///
-    /// # Errors
-    /// As [`CorpusBuilder::add_document`], and those of `pause`.
-    pub fn add_document_in_pieces(
-        &mut self,
-        text: &str,
-        mut pause: impl FnMut() -> Result<()>,
-    ) -> Result<()> {
-        self.n_documents += 1;
-        let mut rest = text;
-        while rest.len() > PIECE {
-            // White space ends a token whatever the tokenizer.
-            let Some((end, space)) = rest
-                .char_indices()
-                .skip_while(|(i, _)| *i < PIECE)
-                .find(|(_, c)| c.is_whitespace())
-            else {
-                break;
-            };
-            self.add_tokens(&rest[..end])?;
-            rest = &rest[end + space.len_utf8()..];
-            pause()?;
-        }
-        self.add_tokens(rest)?;
-        if self.ends.last().copied().unwrap_or(0) < self.tokens.len() {
-            self.ends.push(self.tokens.len());
-        }
-        Ok(())
-    }
-
-    fn add_tokens(&mut self, text: &str) -> Result<()> {
-        let (tokens, counter) = (&mut self.tokens, &mut self.counter);
-        // A token needs a byte, and one to end it.
-        if tokens.try_reserve(text.len() / 2 + 1).is_err() {
-            bail!(
-                "no memory for a corpus of {} tokens: train on a part of it, by a view with a WHERE",
-                tokens.len()
-            );
-        }
-        let mut result = Ok(());
-        self.tokenizer.for_each(text, |token| {
-            if result.is_ok() {
-                match counter.count(token) {
-                    Ok(number) => tokens.push(number),
-                    Err(e) => result = Err(e),
-                }
-            }
-        });
-        result
-    }
-
-    /// Tokens read so far.
-    #[must_use]
-    pub fn n_tokens(&self) -> u64 {
-        self.tokens.len() as u64
-    }
-
-    /// The vocabulary and the encoded corpus.
-    ///
-    /// # Errors
-    /// When no word is left, with the reason.
-    pub fn finish(self) -> Result<(Vocabulary, Corpus)> {
-        let n_read = self.tokens.len() as u64;
-        let (vocabulary, ids) = self.counter.finish(&self.options, n_read)?;
-        let mut tokens = self.tokens;
-        let mut ends = self.ends;
-
-        // Renumbers in place: what is written never overtakes what is read.
-        let (mut from, mut to) = (0, 0);
-        for end in &mut ends {
-            for i in from..*end {
-                if let Some(id) = ids[tokens[i] as usize] {
-                    tokens[to] = id;
-                    to += 1;
-                }
-            }
-            from = *end;
-            *end = to;
-        }
-        tokens.truncate(to);
-        ends.dedup();
-        if ends.first() == Some(&0) {
-            ends.remove(0);
-        }
-        let corpus = Corpus {
-            tokens,
-            ends,
-            n_read,
-            n_documents: self.n_documents,
-        };
-        Ok((vocabulary, corpus))
-    }
-}
-
 /// An encoded corpus: the ids of the words in the vocabulary, document after document.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Corpus {
-    tokens: Vec<WordId>,
+    tokens: Tokens,
     /// Where each document that has tokens ends; strictly ascending, the last is the number of tokens.
     ends: Vec<usize>,
     n_read: u64,
@@ -175,18 +40,23 @@ pub(super) struct Chunk {
 
 impl Corpus {
     /// A corpus of tokens that are ids already; `ends` as in the field of that name.
-    pub(super) fn from_ids(
-        tokens: Vec<WordId>,
-        ends: Vec<usize>,
-        n_read: u64,
-        n_documents: u64,
-    ) -> Corpus {
+    pub(super) fn new(tokens: Tokens, ends: Vec<usize>, n_read: u64, n_documents: u64) -> Corpus {
         Corpus {
             tokens,
             ends,
             n_read,
             n_documents,
         }
+    }
+
+    /// The same, of tokens in memory.
+    pub(super) fn from_ids(
+        tokens: Vec<WordId>,
+        ends: Vec<usize>,
+        n_read: u64,
+        n_documents: u64,
+    ) -> Corpus {
+        Corpus::new(Tokens::Memory(tokens), ends, n_read, n_documents)
     }
 
     /// Tokens that were read, whether their word is in the vocabulary or not.
@@ -204,7 +74,7 @@ impl Corpus {
     /// Tokens of words in the vocabulary.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
-        self.tokens.len()
+        self.tokens.ids().len()
     }
 
     /// The documents that have tokens, in order.
@@ -212,14 +82,14 @@ impl Corpus {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts
             .zip(&self.ends)
-            .map(|(start, &end)| &self.tokens[start..end])
+            .map(|(start, &end)| &self.tokens.ids()[start..end])
     }
 
     /// The corpus cut into chunks; every token is in exactly one.
     pub(super) fn chunks(&self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let (mut start, mut document) = (0, 0);
-        while start < self.tokens.len() {
+        while start < self.tokens.ids().len() {
             let mut last = document;
             while self.ends[last] < start + CHUNK && last + 1 < self.ends.len() {
                 last += 1;
@@ -250,14 +120,21 @@ impl Corpus {
             .map_while(move |&document_end| {
                 let piece = start..document_end.min(end);
                 start = piece.end;
-                (!piece.is_empty()).then(|| (piece.start, &self.tokens[piece]))
+                (!piece.is_empty()).then(|| (piece.start, &self.tokens.ids()[piece]))
             })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::{Result, bail};
+
     use super::*;
+    use crate::embed::options::Options;
+    use crate::embed::vocab::Vocabulary;
+
+    /// More than one piece of a document.
+    const PIECE: usize = 1 << 20;
 
     fn built(options: &str, documents: &[&str]) -> Result<(Vocabulary, Corpus)> {
         let mut builder = CorpusBuilder::new(&Options::from_json(options).unwrap());
@@ -284,6 +161,7 @@ mod tests {
         assert!(
             corpus
                 .tokens
+                .ids()
                 .iter()
                 .enumerate()
                 .all(|(i, &id)| id as usize == i % 2)
@@ -352,6 +230,64 @@ mod tests {
         assert_eq!(vocabulary.counts()[..3], [334, 333, 333]);
         assert_eq!(corpus.n_tokens() as u64, vocabulary.n_tokens());
         assert_eq!(corpus.n_read(), 2000);
+    }
+
+    #[test]
+    fn stop_words_leave_whatever_their_count() {
+        let (vocabulary, corpus) = built(
+            r#"{"min_count":1, "stop_words":["the", "none", "of"]}"#,
+            &["the cat of the house", "of the", "the the cat"],
+        )
+        .unwrap();
+        assert_eq!(
+            (vocabulary.word(0), vocabulary.word(1), vocabulary.len()),
+            ("cat", "house", 2)
+        );
+        assert_eq!(corpus.documents().collect::<Vec<_>>(), [&[0, 1][..], &[0]]);
+        assert_eq!(corpus.n_read(), 10);
+        let all = built(r#"{"stop_words":["the"]}"#, &["the the"]).unwrap_err();
+        assert!(
+            all.to_string().contains("all of them are stop_words"),
+            "{all}"
+        );
+    }
+
+    #[test]
+    fn threads_and_memory_do_not_change_what_is_read() {
+        // Three megabytes, documents of all lengths, words whose ties only their first places decide.
+        let mut random = crate::embed::random::Random::new(11, [0, 0]);
+        let mut documents = Vec::new();
+        let mut n_bytes = 0;
+        while n_bytes < 3 << 20 {
+            let n = [0, 1, 7, 300, 60_000][random.below(5) as usize];
+            let words: Vec<String> = (0..n)
+                .map(|_| {
+                    let rank = (f64::from(random.unit()) * 12.0).exp();
+                    format!("W{}", rank as u32 * 7919 % 200_003)
+                })
+                .collect();
+            documents.push(words.join([" ", "\n", "  "][random.below(3) as usize]));
+            n_bytes += documents[documents.len() - 1].len();
+        }
+        let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
+        let (words, corpus) = built(r#"{"min_count":2, "threads":1}"#, &documents).unwrap();
+        assert!(corpus.n_tokens() > 1 << 18, "no file would be needed");
+        for options in [
+            r#"{"min_count":2, "threads":1, "max_memory":1}"#,
+            r#"{"min_count":2, "threads":2}"#,
+            r#"{"min_count":2, "threads":5, "max_memory":1}"#,
+        ] {
+            let (other_words, other) = built(options, &documents).unwrap();
+            assert_eq!(words, other_words, "{options}");
+            assert_eq!(corpus.ends, other.ends, "{options}");
+            assert!(corpus.tokens.ids() == other.tokens.ids(), "{options}");
+            assert_eq!(
+                (corpus.n_read, corpus.n_documents),
+                (other.n_read, other.n_documents)
+            );
+            let in_file = matches!(other.tokens, Tokens::File(..));
+            assert_eq!(in_file, options.contains("max_memory"), "{options}");
+        }
     }
 
     #[test]

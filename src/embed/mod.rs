@@ -5,7 +5,8 @@
 //! ```
 //!
 //! * [`options`]: what a user may ask for; [`tokenize`]: from text to tokens.
-//! * [`vocab`], [`corpus`]: words by rank, and the text as ids of 4 bytes a token.
+//! * [`vocab`], [`corpus`]: words by rank, and the text as ids of 4 bytes a token (`reading`: how it gets there, on several
+//!   threads; `tokens`: in memory or in a file).
 //! * [`sampling`]: which tokens are trained, which words are noise; [`huffman`]: the tree of hierarchical softmax;
 //!   [`random`]: one stream for each (seed, epoch, chunk).
 //! * [`doc2vec`]: vectors of documents; [`fasttext`]: words as n-grams. `predict` is what their training has in common,
@@ -32,9 +33,11 @@ pub mod options;
 pub mod phrases;
 mod predict;
 pub mod random;
+mod reading;
 pub mod sampling;
 pub mod strict_json;
 pub mod tokenize;
+mod tokens;
 pub mod train;
 pub mod update;
 pub mod vocab;

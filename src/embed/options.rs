@@ -51,6 +51,10 @@ pub struct Options {
     pub max_vocab_size: Option<usize>,
     /// At most this many words: raises `min_count` until they fit.
     pub max_final_vocab: Option<usize>,
+    /// Words to leave out of the corpus, spelled as the tokenizer leaves them.
+    pub stop_words: Vec<String>,
+    /// MiB of memory for the encoded corpus, 4 bytes a token; beyond it the corpus goes to a temporary file.
+    pub max_memory: Option<usize>,
     /// Threshold of the subsampling of frequent words: a frequency below 1, a count from 1 up; 0 keeps every token.
     pub sample: f64,
     /// Seed of everything random.
@@ -73,6 +77,8 @@ pub struct Options {
     pub shrink_windows: bool,
     /// Worker threads. One thread gives the same bytes every run.
     pub threads: usize,
+    /// The same bytes whatever the number of threads: they read and count the corpus, and one of them trains.
+    pub deterministic: bool,
     /// How text becomes tokens.
     pub tokenizer: Tokenizer,
 }
@@ -87,6 +93,8 @@ impl Default for Options {
             min_count: 5,
             max_vocab_size: None,
             max_final_vocab: None,
+            stop_words: Vec::new(),
+            max_memory: None,
             sample: 1e-3,
             seed: 1,
             sg: false,
@@ -98,13 +106,14 @@ impl Default for Options {
             epochs: 5,
             shrink_windows: true,
             threads: 1,
+            deterministic: false,
             tokenizer: Tokenizer::default(),
         }
     }
 }
 
 /// The option names that are understood, in the order they are listed to users.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 24] = [
     "vector_size",
     "alpha",
     "min_alpha",
@@ -112,6 +121,8 @@ pub const NAMES: [&str; 21] = [
     "min_count",
     "max_vocab_size",
     "max_final_vocab",
+    "stop_words",
+    "max_memory",
     "sample",
     "seed",
     "sg",
@@ -124,6 +135,7 @@ pub const NAMES: [&str; 21] = [
     "shrink_windows",
     "threads",
     "workers",
+    "deterministic",
     "tokenizer",
     "lowercase",
 ];
@@ -197,6 +209,8 @@ impl Options {
                 "min_count" => o.min_count = given.integer(0, u64::from(u32::MAX))?,
                 "max_vocab_size" => o.max_vocab_size = given.limit()?,
                 "max_final_vocab" => o.max_final_vocab = given.limit()?,
+                "stop_words" => o.stop_words = given.words()?,
+                "max_memory" => o.max_memory = given.limit()?,
                 "sample" => o.sample = given.number(0.0, 1e15)?,
                 "seed" => o.seed = given.integer(0, i64::MAX as u64)?,
                 "sg" => o.sg = given.flag()?,
@@ -219,6 +233,7 @@ impl Options {
                     o.threads = given.integer(1, 256)? as usize;
                     threads_from = Some(name);
                 }
+                "deterministic" => o.deterministic = given.flag()?,
                 "tokenizer" => {
                     o.tokenizer.splitter = given.choice(&Splitter::ALL.map(|s| (s.name(), s)))?;
                 }
@@ -241,6 +256,8 @@ impl Options {
             "min_count": self.min_count,
             "max_vocab_size": self.max_vocab_size,
             "max_final_vocab": self.max_final_vocab,
+            "stop_words": self.stop_words,
+            "max_memory": self.max_memory,
             "sample": self.sample,
             "seed": self.seed,
             "sg": u8::from(self.sg),
@@ -252,6 +269,7 @@ impl Options {
             "epochs": self.epochs,
             "shrink_windows": u8::from(self.shrink_windows),
             "threads": self.threads,
+            "deterministic": u8::from(self.deterministic),
             "tokenizer": self.tokenizer.splitter.name(),
             "lowercase": u8::from(self.tokenizer.lowercase),
         })
@@ -373,6 +391,17 @@ impl Given<'_> {
         }
     }
 
+    fn words(&self) -> Result<Vec<String>> {
+        let words = self.value.as_array().and_then(|all| {
+            let words = all.iter().map(|word| word.as_str().map(String::from));
+            words.collect::<Option<Vec<String>>>()
+        });
+        match words {
+            Some(words) => Ok(words),
+            None => self.wrong("an array of words"),
+        }
+    }
+
     pub(crate) fn choice<T: Copy>(&self, all: &[(&str, T)]) -> Result<T> {
         let found = self
             .value
@@ -404,8 +433,8 @@ mod tests {
     #[test]
     fn options_survive_the_way_through_json() {
         let text = r#"{"vector_size":7, "alpha":0.05, "min_alpha":0.001, "window":3, "min_count":1, "max_vocab_size":1000,
-            "max_final_vocab":99, "sample":0, "seed":9007199254740993, "sg":1, "hs":true, "negative":0, "ns_exponent":-0.5,
-            "cbow_mean":0, "cbow_gradient":"corrected", "epochs":2, "shrink_windows":false, "workers":2,
+            "max_final_vocab":99, "stop_words":["a", "the"], "max_memory":64, "sample":0, "seed":9007199254740993, "sg":1, "hs":true, "negative":0, "ns_exponent":-0.5,
+            "cbow_mean":0, "cbow_gradient":"corrected", "epochs":2, "shrink_windows":false, "workers":2, "deterministic":1,
             "tokenizer":"simple", "lowercase":0}"#;
         let options = Options::from_json(text).unwrap();
         assert_eq!(options.seed, 9_007_199_254_740_993);
@@ -419,7 +448,7 @@ mod tests {
     #[test]
     fn every_listed_name_is_understood() {
         for name in NAMES {
-            let message = Options::from_json(&format!("{{\"{name}\": []}}"))
+            let message = Options::from_json(&format!("{{\"{name}\": {{}}}}"))
                 .unwrap_err()
                 .to_string();
             assert!(

@@ -3,8 +3,8 @@
 //! Sorted by count, descending; words of equal count in the order in which they were first seen. So id 0 is the most
 //! frequent word, and the same corpus gives the same ids everywhere.
 
-use anyhow::{Result, bail};
-use rustc_hash::FxHashMap;
+use anyhow::{Result, anyhow, bail};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::embed::options::Options;
 
@@ -75,6 +75,9 @@ pub(super) struct Counter {
 
 const FORGOTTEN: u64 = 0;
 
+/// What a provisional number becomes when its word is left out. No id is as large.
+pub(super) const LEFT_OUT: WordId = WordId::MAX;
+
 impl Counter {
     pub(super) fn new(limit: Option<usize>) -> Counter {
         Counter {
@@ -93,15 +96,38 @@ impl Counter {
         if self.limit.is_some_and(|limit| self.numbers.len() >= limit) {
             self.forget();
         }
-        let Ok(number) = u32::try_from(self.counts.len()) else {
+        let number = self.counts.len() as u32;
+        if self.counts.len() >= LEFT_OUT as usize {
             bail!(
-                "the corpus has more than {} different words: expected words of a language",
-                u32::MAX
+                "the corpus has more than {LEFT_OUT} different words: expected words of a language"
             );
-        };
+        }
         self.counts.push(1);
         self.numbers.insert(word.into(), number);
         Ok(number)
+    }
+
+    /// How many provisional numbers were given.
+    pub(super) fn n_numbers(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The vocabulary, and the final id of each provisional number (`None`: the word is left out).
+    ///
+    /// # Errors
+    /// No word is left, with the reason.
+    pub(super) fn finish(
+        self,
+        options: &Options,
+        n_read: u64,
+    ) -> Result<(Vocabulary, Vec<Option<WordId>>)> {
+        let first = (0..self.counts.len() as u64).collect();
+        let (vocabulary, ids) = settle(vec![(self, first)], options, n_read)?;
+        let ids = ids.into_iter().flatten();
+        Ok((
+            vocabulary,
+            ids.map(|id| (id != LEFT_OUT).then_some(id)).collect(),
+        ))
     }
 
     /// Drops the rarest words. Their occurrences so far are lost, as in gensim; should one come back it starts anew.
@@ -117,59 +143,132 @@ impl Counter {
         });
         self.forget_below += 1;
     }
+}
 
-    /// The vocabulary, and the final id of each provisional number (`None`: the word is left out).
-    pub(super) fn finish(
-        self,
-        options: &Options,
-        n_read: u64,
-    ) -> Result<(Vocabulary, Vec<Option<WordId>>)> {
-        let n_seen = self.counts.len();
-        let mut all: Vec<(Box<str>, u32)> = self.numbers.into_iter().collect();
-        all.sort_unstable_by_key(|(_, number)| {
-            (std::cmp::Reverse(self.counts[*number as usize]), *number)
-        });
-        let count_of = |entry: &(Box<str>, u32)| self.counts[entry.1 as usize];
+/// A word that was counted: how often, and where it came first. Later places are larger numbers.
+struct Seen {
+    word: Box<str>,
+    count: u64,
+    first: u64,
+}
 
-        let mut bound = options.min_count;
-        if let Some(max) = options.max_final_vocab {
-            // As gensim: whole classes of equal count go, so that the limit holds.
-            bound = bound.max(all.get(max).map_or(0, |entry| count_of(entry) + 1));
-        }
-        let n_kept = all.partition_point(|entry| count_of(entry) >= bound);
-        if n_kept == 0 {
-            match all.first() {
-                None => bail!(
-                    "the corpus has no words: expected text with at least one token for the tokenizer '{}'",
-                    options.tokenizer.splitter.name()
-                ),
-                Some(first) => bail!(
-                    "no word is left: {n_read} tokens of {n_seen} words were read, the most frequent, '{}', occurs {} \
-                     times, and words that occur less than {bound} times are left out; lower min_count (now {}){} or \
-                     give more text",
-                    first.0,
-                    count_of(first),
-                    options.min_count,
-                    if options.max_final_vocab.is_some() {
-                        ", raise max_final_vocab"
-                    } else {
-                        ""
-                    },
-                ),
+/// The vocabulary of several counters together, and for each of them the final id of every provisional number. `first`
+/// has for each counter the place where each of its numbers was given.
+///
+/// # Errors
+/// No word is left, with the reason, or there are more words than ids.
+pub(super) fn settle(
+    counters: Vec<(Counter, Vec<u64>)>,
+    options: &Options,
+    n_read: u64,
+) -> Result<(Vocabulary, Vec<Vec<WordId>>)> {
+    let mut n_seen = 0;
+    let mut all: Vec<Seen> = Vec::new();
+    // For each counter and number the word in `all`; none for one that was forgotten.
+    let mut places: Vec<Vec<u32>> = Vec::new();
+    let mut index: FxHashMap<Box<str>, u32> = FxHashMap::default();
+    let alone = counters.len() == 1;
+    for (counter, first) in counters {
+        n_seen = n_seen.max(counter.counts.len());
+        let mut place = vec![LEFT_OUT; counter.counts.len()];
+        for (word, number) in counter.numbers {
+            let (count, first) = (counter.counts[number as usize], first[number as usize]);
+            let next = all.len() as u32;
+            let i = if alone {
+                next
+            } else {
+                *index.entry(word.clone()).or_insert(next)
+            };
+            if i < next {
+                let seen = &mut all[i as usize];
+                seen.count += count;
+                seen.first = seen.first.min(first);
+            } else if all.len() < LEFT_OUT as usize {
+                all.push(Seen { word, count, first });
+            } else {
+                bail!(
+                    "the corpus has more than {LEFT_OUT} different words: expected words of a language"
+                );
             }
+            place[number as usize] = i;
         }
-        all.truncate(n_kept);
+        places.push(place);
+    }
+    drop(index);
+    n_seen = n_seen.max(all.len());
 
-        let mut ids = vec![None; n_seen];
-        let mut vocabulary = Vocabulary {
-            words: Vec::with_capacity(n_kept),
-            counts: Vec::with_capacity(n_kept),
-        };
-        for (id, (word, number)) in all.into_iter().enumerate() {
-            ids[number as usize] = Some(id as WordId);
-            vocabulary.counts.push(self.counts[number as usize]);
-            vocabulary.words.push(word);
-        }
-        Ok((vocabulary, ids))
+    let stop: FxHashSet<&str> = options.stop_words.iter().map(String::as_str).collect();
+    let mut order: Vec<u32> = (0..all.len() as u32)
+        .filter(|&i| !stop.contains(&*all[i as usize].word))
+        .collect();
+    order.sort_unstable_by_key(|&i| {
+        let seen = &all[i as usize];
+        (std::cmp::Reverse(seen.count), seen.first)
+    });
+    let count_of = |&i: &u32| all[i as usize].count;
+
+    let mut bound = options.min_count;
+    if let Some(max) = options.max_final_vocab {
+        // As gensim: whole classes of equal count go, so that the limit holds.
+        bound = bound.max(order.get(max).map_or(0, |i| count_of(i) + 1));
+    }
+    let n_kept = order.partition_point(|i| count_of(i) >= bound);
+    if n_kept == 0 {
+        return Err(nothing_left(
+            order.first().map(|&i| &all[i as usize]),
+            options,
+            n_read,
+            n_seen,
+            bound,
+        ));
+    }
+    order.truncate(n_kept);
+
+    let mut ids = vec![LEFT_OUT; all.len()];
+    let mut vocabulary = Vocabulary {
+        words: Vec::with_capacity(n_kept),
+        counts: Vec::with_capacity(n_kept),
+    };
+    for (id, &i) in order.iter().enumerate() {
+        let seen = &mut all[i as usize];
+        ids[i as usize] = id as WordId;
+        vocabulary.counts.push(seen.count);
+        vocabulary.words.push(std::mem::take(&mut seen.word));
+    }
+    for place in places.iter_mut().flatten() {
+        *place = ids.get(*place as usize).copied().unwrap_or(LEFT_OUT);
+    }
+    Ok((vocabulary, places))
+}
+
+/// Why the vocabulary is empty; `best` is the most frequent word.
+fn nothing_left(
+    best: Option<&Seen>,
+    options: &Options,
+    n_read: u64,
+    n_seen: usize,
+    bound: u64,
+) -> anyhow::Error {
+    match best {
+        None if n_seen > 0 => anyhow!(
+            "no word is left: {n_read} tokens of {n_seen} words were read, and all of them are stop_words; give more text"
+        ),
+        None => anyhow!(
+            "the corpus has no words: expected text with at least one token for the tokenizer '{}'",
+            options.tokenizer.splitter.name()
+        ),
+        Some(best) => anyhow!(
+            "no word is left: {n_read} tokens of {n_seen} words were read, the most frequent, '{}', occurs {} \
+             times, and words that occur less than {bound} times are left out; lower min_count (now {}){} or \
+             give more text",
+            best.word,
+            best.count,
+            options.min_count,
+            if options.max_final_vocab.is_some() {
+                ", raise max_final_vocab"
+            } else {
+                ""
+            },
+        ),
     }
 }

@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rusqlite::{Connection, ffi};
 
 use super::Session;
-use crate::job::Job;
+use crate::job::{Job, Progress};
 
 /// How often the waiting thread looks for an interrupt.
 const TICK: Duration = Duration::from_millis(10);
@@ -93,6 +93,37 @@ pub(crate) fn run<T: Send>(
     })
 }
 
+/// Shows the progress of work that the thread with the database handle does itself.
+pub(crate) struct Watch {
+    job: Job,
+    show: Show,
+}
+
+impl Watch {
+    /// Begins the phase of this name; how much there is to do is not known.
+    pub(crate) fn new(display: Display, phase: &'static str) -> Watch {
+        let job = Job::new();
+        job.phase(phase, 0);
+        Watch {
+            job,
+            show: Show::new(display),
+        }
+    }
+
+    /// So much is done by now.
+    pub(crate) fn done(&mut self, units: u64) {
+        self.job
+            .advance(units.saturating_sub(self.job.progress().done));
+        self.show.update(&self.job);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.show.finish();
+    }
+}
+
 /// The bar, or the lines in the log.
 struct Show {
     bar: Option<ProgressBar>,
@@ -135,13 +166,7 @@ impl Show {
             }
             bar.set_position(progress.done);
         } else {
-            log(&format!(
-                "{}: {} of {} after {:.0} s",
-                progress.phase,
-                progress.done,
-                progress.total,
-                self.phase_began.elapsed().as_secs_f64()
-            ));
+            log(&line(&progress, self.phase_began.elapsed().as_secs_f64()));
         }
         if progress.phase != self.phase {
             self.phase = progress.phase;
@@ -153,6 +178,20 @@ impl Show {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What is done, how fast it went, and how long the rest will take.
+fn line(progress: &Progress, seconds: f64) -> String {
+    let Progress { phase, done, total } = *progress;
+    let rate = done as f64 / seconds.max(1e-3);
+    let speed = format!("after {seconds:.0} s, {rate:.0} a second");
+    match total {
+        0 => format!("{phase}: {done} {speed}"),
+        _ => format!(
+            "{phase}: {done} of {total} {speed}, {:.0} s to go",
+            total.saturating_sub(done) as f64 / rate.max(1e-3)
+        ),
     }
 }
 
@@ -176,4 +215,26 @@ pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::R
             Display::Stderr => "stderr",
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_done_how_fast_and_what_is_left() {
+        let progress = |total| Progress {
+            phase: "train",
+            done: 3000,
+            total,
+        };
+        assert_eq!(
+            line(&progress(9000), 2.0),
+            "train: 3000 of 9000 after 2 s, 1500 a second, 4 s to go"
+        );
+        assert_eq!(
+            line(&progress(0), 3.0),
+            "train: 3000 after 3 s, 1000 a second"
+        );
+    }
 }

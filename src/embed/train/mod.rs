@@ -31,7 +31,7 @@ use crate::embed::vocab::Vocabulary;
 use crate::job::Job;
 use crate::kernel::Level;
 use crate::kernel::window::Steps;
-use worker::{EpochLoss, Worker};
+use worker::{EpochLoss, Worker, noise_of};
 
 mod worker;
 
@@ -124,7 +124,7 @@ pub fn train_from(
             .collect(),
         noise: DrawnNoise::new(
             &Noise::new(counts, options.ns_exponent)?,
-            corpus.n_tokens() as u64 * options.negative as u64,
+            noise_of(options, corpus.n_tokens()) as u64,
             &mut Random::new(options.seed, [NOISE, 0]),
         ),
         tree: Huffman::new(if options.hs { counts } else { &[] }),
@@ -224,7 +224,10 @@ struct Outcome {
 
 impl Training<'_> {
     fn run_all(&self) -> Result<Vec<Outcome>> {
-        let n = self.options.threads;
+        let n = match self.options.deterministic {
+            true => 1,
+            false => self.options.threads,
+        };
         if n == 1 {
             return Ok(vec![self.run_one()?]);
         }

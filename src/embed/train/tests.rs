@@ -149,6 +149,26 @@ fn one_thread_gives_the_same_bytes_every_time_and_the_seed_matters() {
 }
 
 #[test]
+fn a_deterministic_training_does_not_depend_on_the_number_of_threads() {
+    let documents = planted(8, 2000);
+    for mode in [r#""sg":1"#, r#""sg":0"#] {
+        let models: Vec<Model> = [1, 2, 3]
+            .iter()
+            .map(|threads| {
+                let o = format!(
+                    r#"{{{mode}, "vector_size":10, "deterministic":true, "threads":{threads}}}"#
+                );
+                trained(&documents, &options(&o))
+            })
+            .collect();
+        for other in &models[1..] {
+            assert_eq!(models[0].vocabulary, other.vocabulary);
+            assert_eq!(models[0].input.floats(), other.input.floats());
+        }
+    }
+}
+
+#[test]
 fn padding_stays_zero() {
     let model = trained(
         &planted(4, 100),

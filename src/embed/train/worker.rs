@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Outcome, Training, diverged};
 use crate::embed::hogwild::Shared;
-use crate::embed::options::CbowGradient;
+use crate::embed::options::{CbowGradient, Options};
 use crate::embed::random::Random;
 use crate::embed::vocab::WordId;
 use crate::kernel::window::{Block, INPUTS, Mean, OUTPUTS, Pairs, Row, SOON, Span};
@@ -21,7 +21,7 @@ const CBOW_NOISE: usize = 2;
 /// Skip-gram fetches the rows of the window this many positions ahead.
 const AHEAD: usize = 2;
 
-/// The loss is measured on every 32nd step: its logarithms would cost a tenth of the time.
+/// The loss is measured on every 32nd step: its exponentials would cost a tenth of the time.
 const LOSS_EVERY: u32 = 32;
 
 /// Sum and number of the losses measured in an epoch.
@@ -161,11 +161,7 @@ impl<'a> Worker<'a> {
         } else {
             self.windows.resize(n, window);
         }
-        let n_noise = if options.sg {
-            n * options.negative
-        } else {
-            n.div_ceil(GROUP) * CBOW_NOISE * options.negative
-        };
+        let n_noise = noise_of(options, n);
         self.shared
             .noise
             .read(&mut self.next_noise, n_noise, &mut self.noise);
@@ -423,6 +419,15 @@ impl<'a> Worker<'a> {
         }
         self.losses[self.epoch].sum += loss;
         Ok(())
+    }
+}
+
+/// How many noise words are drawn for n positions.
+pub(super) fn noise_of(options: &Options, n: usize) -> usize {
+    if options.sg {
+        n * options.negative
+    } else {
+        n.div_ceil(GROUP) * CBOW_NOISE * options.negative
     }
 }
 

@@ -8,7 +8,7 @@
     reason = "loops over constant bounds, which unroll; several arrays share each index"
 )]
 
-use super::{Block, INPUTS, LANES, PAD, Pairs, Span, prefetch};
+use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
 
 /// A register of N floats. N divides [`PAD`].
 ///
@@ -19,6 +19,8 @@ pub(super) trait Lanes: Copy {
     const N: usize;
     /// Whether there are 32 registers, so that two columns of all outputs fit at a time.
     const MANY: bool;
+    /// Asks for the cache line at an address, to be written by a step that comes soon. Any address will do.
+    fn fetch(line: *const f32);
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
@@ -109,7 +111,7 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
 fn fetch<V: Lanes>(rows: &[*const f32], column: usize) {
     if column.is_multiple_of(PAD) {
         for row in rows {
-            prefetch(row.wrapping_add(column));
+            V::fetch(row.wrapping_add(column));
         }
     }
 }

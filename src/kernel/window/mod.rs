@@ -71,19 +71,6 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Asks for the cache line at an address, for a step that comes soon.
-#[inline(always)]
-fn prefetch(line: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
-}
-
 /// Inputs, outputs and what the step makes of them. See the module page.
 #[derive(Debug)]
 pub struct Block<'a> {

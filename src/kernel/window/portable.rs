@@ -39,6 +39,18 @@ impl Lanes for f32x8 {
     const MANY: bool = false;
 
     #[inline(always)]
+    fn fetch(line: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         f32x8::splat(x)
     }

@@ -73,6 +73,13 @@ impl Lanes for __m256 {
     const N: usize = 8;
     const MANY: bool = false;
 
+    #[inline(always)]
+    fn fetch(line: *const f32) {
+        // Not for writing: not all processors with AVX2 know that.
+        // SAFETY: SSE is part of x86-64, and a prefetch touches no memory that the program could tell.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
+
     methods! {
         splat(; x: f32) -> Self { _mm256_set1_ps(x) }
         load(; from: *const f32) -> Self { _mm256_loadu_ps(from) }
@@ -109,6 +116,15 @@ impl Lanes for __m256 {
 impl Lanes for __m512 {
     const N: usize = 16;
     const MANY: bool = true;
+
+    #[inline(always)]
+    fn fetch(line: *const f32) {
+        // For writing: where another thread has the line, it gives it up now, and not when the step stores.
+        // SAFETY: all processors with AVX-512 have this instruction; as a prefetch it touches nothing.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+    }
 
     methods! {
         splat(; x: f32) -> Self { _mm512_set1_ps(x) }

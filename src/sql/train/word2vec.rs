@@ -22,6 +22,7 @@ use crate::embed::model::Model;
 use crate::embed::options::Options;
 use crate::embed::train::train;
 use crate::kernel;
+use crate::sql::work::Watch;
 use crate::sql::{DIRECT, Session, function_error, work};
 
 pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
@@ -50,16 +51,24 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
     let place = Place::for_new(&conn, model)?;
     store::check_free(&conn, &place, surface.replace)?;
 
+    let began = Instant::now();
     let mut builder = CorpusBuilder::new(&options);
+    let mut watch = Watch::new(display, "read");
     text::read(&conn, table, column, |_, text, pause| {
-        builder.add_document_in_pieces(text, pause)
+        builder.add_document_in_pieces(text, pause)?;
+        watch.done(builder.n_tokens());
+        Ok(())
     })?;
-    let (vocabulary, corpus) = builder.finish()?;
+    drop(watch);
+    let (vocabulary, corpus) = work::run(&conn, display, |job| builder.finish_under(job))?;
+    let read = began.elapsed().as_secs_f64();
     let began = Instant::now();
     let model = work::run(&conn, display, |job| {
         train(vocabulary, &corpus, &options, kernel::level(), job)
     })?;
-    let summary = summary(&model, &corpus, began.elapsed().as_secs_f64());
+    let seconds = began.elapsed().as_secs_f64();
+    let mut summary = summary(&model, &corpus, seconds);
+    summary["seconds_reading"] = json!(read);
 
     all_or_nothing(&conn, place.schema(), || {
         store::check_free(&conn, &place, surface.replace)?;
