@@ -433,3 +433,39 @@ fn tables_of_every_element_type_are_searched_exactly() {
         assert!(got.contains(message), "{sql}: {got}");
     }
 }
+
+#[test]
+fn a_scan_within_a_scan_and_views_of_any_kind_meet_each_row_once() {
+    let conn = line(300);
+    conn.execute_batch(
+        "CREATE TABLE twice AS SELECT id, v FROM p UNION ALL SELECT id, v FROM p;
+         CREATE VIEW once AS SELECT DISTINCT id, v FROM twice;
+         CREATE VIEW grouped AS SELECT id, v FROM twice GROUP BY id;
+         CREATE VIEW few AS SELECT id, v FROM p WHERE id < 50 ORDER BY id DESC LIMIT 7;
+         CREATE VIEW both AS SELECT id, v FROM p WHERE id < 5 UNION ALL SELECT id + 1000, v FROM p WHERE id < 5;
+         CREATE VIEW nested AS
+           SELECT id, v FROM p WHERE id IN (SELECT rowid FROM knn_exact('twice', 'v', '[20, 0]', 3, '{\"metric\":\"l2\"}'))
+                                     OR id = 7;",
+    )
+    .unwrap();
+    let nearest = |view: &str, k: usize| {
+        let sql = format!(
+            "SELECT rowid FROM knn_exact('{view}', 'v', '[2, 0]', {k}, '{{\"metric\":\"l2\"}}')"
+        );
+        ids(&conn, &sql)
+    };
+    for view in ["p", "once", "grouped"] {
+        assert_eq!(nearest(view, 4), [2, 1, 3, 0], "{view}");
+        assert_eq!(nearest(view, 1000).len(), 300, "{view}");
+    }
+    assert_eq!(nearest("few", 100), [43, 44, 45, 46, 47, 48, 49]);
+    assert_eq!(nearest("both", 4), [2, 1002, 1, 3]);
+    // Inside, rows 21 and 321 lie at distance 0, row 20 is the first at distance 1.
+    assert_eq!(nearest("nested", 10), [7, 20, 21]);
+    let message = common::error(&conn, "SELECT annoy_scan(1, '[1, 0]')");
+    assert!(message.contains("inside knn_exact only"), "{message}");
+    conn.execute_batch("CREATE VIEW bad AS SELECT id, v, annoy_scan(5, v) AS x FROM p")
+        .unwrap();
+    let message = common::error(&conn, "SELECT * FROM bad");
+    assert!(message.contains("unsafe use of annoy_scan"), "{message}");
+}

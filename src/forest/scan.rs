@@ -11,6 +11,7 @@
 //! does for NaN, for which every comparison is false. Underflow inside that range adds up to dim 2^-149, which is less
 //! than the second g.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::topk::{Hit, TopK};
@@ -43,7 +44,7 @@ impl Task for Signs<'_> {
 /// A scan of rows for one query.
 pub struct RowScan<'q> {
     metric: Metric,
-    query: &'q [f32],
+    query: Cow<'q, [f32]>,
     /// |q|, when it is in the safe range.
     norm: Option<f64>,
     /// Twice g.
@@ -55,8 +56,9 @@ pub struct RowScan<'q> {
 impl<'q> RowScan<'q> {
     /// A scan that scores rows against `query`.
     #[must_use]
-    pub fn new(metric: Metric, query: &'q [f32]) -> Self {
-        let own = exact::dot(query, query);
+    pub fn new(metric: Metric, query: impl Into<Cow<'q, [f32]>>) -> Self {
+        let query = query.into();
+        let own = exact::dot(&query, &query);
         let terms = (query.len() + 2) as f64 / f64::from(1 << 24);
         RowScan {
             metric,
@@ -73,7 +75,7 @@ impl<'q> RowScan<'q> {
     #[must_use]
     pub fn push(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
         if self.metric == Metric::Hamming {
-            let query = self.query;
+            let query = &self.query;
             let Some(differ) = dispatch::run(level(), Signs { query, row }) else {
                 return false;
             };
@@ -88,7 +90,7 @@ impl<'q> RowScan<'q> {
             return true;
         }
         self.scored.set(self.scored.get() + 1);
-        let distance = exact::distance(self.metric, self.query, row);
+        let distance = exact::distance(self.metric, &self.query, row);
         // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
         if !distance.is_finite() {
             return false;
@@ -112,7 +114,7 @@ impl<'q> RowScan<'q> {
         };
         match self.metric {
             Metric::Cosine | Metric::Dot => {
-                let parts = (f32s.cosine)(self.query, row);
+                let parts = (f32s.cosine)(&self.query, row);
                 let square = f64::from(parts.bb);
                 if !SAFE.contains(&square) {
                     return UNKNOWN;
@@ -125,7 +127,7 @@ impl<'q> RowScan<'q> {
                 }
             }
             Metric::L2 => {
-                let square = f64::from((f32s.squared_l2)(self.query, row));
+                let square = f64::from((f32s.squared_l2)(&self.query, row));
                 if SAFE.contains(&square) {
                     (square * (1.0 - self.slack)).sqrt()
                 } else {
@@ -133,7 +135,7 @@ impl<'q> RowScan<'q> {
                 }
             }
             Metric::L1 => {
-                let sum = f64::from((f32s.l1)(self.query, row));
+                let sum = f64::from((f32s.l1)(&self.query, row));
                 // Below the root of the smallest square that is safe.
                 if SAFE.contains(&(sum * sum)) {
                     sum * (1.0 - self.slack)
@@ -173,7 +175,7 @@ mod tests {
     fn a_row_that_is_not_finite_is_reported_by_every_metric() {
         let query = [0.5, -1.0, 0.0, 2.0];
         for metric in Metric::ALL {
-            let scan = RowScan::new(metric, &query);
+            let scan = RowScan::new(metric, query.as_slice());
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 for i in 0..4 {
                     let mut best = TopK::new(1);
@@ -211,7 +213,7 @@ mod tests {
                     .collect();
                 truth.sort();
                 let k = rng.random_range(1..30);
-                let scan = RowScan::new(metric, &query);
+                let scan = RowScan::new(metric, query.as_slice());
                 let mut best = TopK::new(k);
                 for (i, row) in rows.iter().enumerate() {
                     assert!(scan.push(i as i64, row, &mut best));

@@ -11,6 +11,7 @@ mod knn;
 mod measure;
 mod memory;
 mod plot;
+mod scan;
 mod session;
 mod source;
 mod text_lines;
@@ -48,6 +49,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<text_lines::TextLines>(conn, &session)?;
     vtab::function::register::<time::Time>(conn, &session)?;
     index::register(conn, &session)?;
+    scan::register(conn, &session)?;
     knn::register(conn, &session)?;
     vtab::function::register::<knn::LastStats>(conn, &session)?;
     vtab::function::register::<info::Info>(conn, &session)?;

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::index::files::SharedLedger;
 use super::knn::LastSearch;
+use super::scan::TableScan;
 use super::work::Display;
 
 /// Per connection. Behind mutexes because rusqlite's functions must be `Send`; SQLite's own mutex means that nobody
@@ -14,6 +15,8 @@ pub(crate) struct Session {
     display: Mutex<Display>,
     /// What the last search did.
     last: Mutex<Option<LastSearch>>,
+    /// Scans of tables under way, the innermost last.
+    pub(crate) scans: Mutex<Vec<TableScan>>,
     /// The files of indexes, as the open transaction leaves them.
     pub(crate) files: SharedLedger,
 }

@@ -176,6 +176,16 @@ impl Source {
         Ok(read)
     }
 
+    /// The statement of one row that hands each row's (rowid, vector) to the function of this name.
+    pub(crate) fn all_rows_to(&self, function: &str) -> String {
+        format!(
+            "SELECT count({function}({}, {})) FROM {}",
+            self.quoted_key(),
+            quote(&self.column),
+            self.quoted_table()
+        )
+    }
+
     /// Hands each (rowid, value) that is not NULL to `each`.
     pub(crate) fn values(
         &self,
@@ -199,7 +209,12 @@ impl Source {
     }
 
     fn rowid(&self, row: &rusqlite::Row<'_>) -> Result<i64> {
-        match row.get_ref(0)? {
+        self.key_of(row.get_ref(0)?)
+    }
+
+    /// The value of the key column as a rowid.
+    pub(crate) fn key_of(&self, value: ValueRef<'_>) -> Result<i64> {
+        match value {
             ValueRef::Integer(rowid) => Ok(rowid),
             _ => bail!(
                 "{}.{} must be an integer in every row of {}, to know rows by",

@@ -16,6 +16,7 @@ use super::catalog::{self, Settings};
 use super::files::{self, Open};
 use super::names::IndexName;
 use crate::forest::{Ask, Budget, Hit, RowScan, Scratch, Stats, TopK};
+use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
 use crate::vector::Metric;
@@ -245,7 +246,15 @@ impl Reader {
         stats: &mut Stats,
     ) -> Result<Vec<Vec<Hit>>> {
         let Some(forest) = &self.forest else {
-            return scan_table(conn, &self.source, self.metric, queries, wanted, stats);
+            return scan_table(
+                conn,
+                &self.session,
+                &self.source,
+                self.metric,
+                queries,
+                wanted,
+                stats,
+            );
         };
         for query in queries {
             self.check_dim(query, forest.dim())?;
@@ -316,7 +325,7 @@ impl Reader {
         let merge = |(query, hits): (&&[f32], Vec<Hit>)| {
             let mut best = TopK::within(wanted.k, wanted.within);
             hits.into_iter().for_each(|hit| best.push(hit));
-            let scan = RowScan::new(self.metric, query);
+            let scan = RowScan::new(self.metric, *query);
             let rows = self.pending.rows.chunks_exact(query.len());
             for (&rowid, row) in self.pending.ids.iter().zip(rows) {
                 let finite = scan.push(rowid, row, &mut best);
@@ -373,7 +382,7 @@ impl Reader {
 }
 
 /// sqlite-vec's words for a query of the wrong length.
-fn check_dim(query: &[f32], dim: usize, column: &str) -> Result<()> {
+pub(crate) fn check_dim(query: &[f32], dim: usize, column: &str) -> Result<()> {
     if query.len() != dim {
         bail!(
             "Dimension mismatch for query vector for the \"{column}\" column. Expected {dim} dimensions but received {}.",
@@ -381,49 +390,4 @@ fn check_dim(query: &[f32], dim: usize, column: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The nearest rows of a table that no index helps with, for each query: one pass, no copy.
-pub(crate) fn scan_table(
-    conn: &Connection,
-    source: &Source,
-    metric: Metric,
-    queries: &[&[f32]],
-    wanted: &Wanted,
-    stats: &mut Stats,
-) -> Result<Vec<Vec<Hit>>> {
-    let mut scans: Vec<_> = queries
-        .iter()
-        .map(|query| {
-            let best = TopK::within(wanted.k, wanted.within);
-            (RowScan::new(metric, query), best)
-        })
-        .collect();
-    let mut first = true;
-    let read = source.scan(conn, &source.all_rows(), 0, |rowid, row| {
-        if first {
-            // A later row of another length is the row's fault, not the query's.
-            for query in queries {
-                check_dim(query, row.len(), &source.column)?;
-            }
-            first = false;
-        }
-        for (scan, best) in &mut scans {
-            if !scan.push(rowid, row, best) {
-                source.check_finite(rowid, row)?;
-            }
-        }
-        Ok(())
-    })?;
-    let dim = queries.first().map_or(0, |q| q.len() as u64);
-    stats.bytes_read += read.vectors * dim * 4;
-    for (scan, _) in &scans {
-        stats.rows += read.vectors;
-        stats.reranked += scan.scored();
-        stats.left_out_by_floats += read.vectors - scan.scored();
-    }
-    Ok(scans
-        .into_iter()
-        .map(|(_, best)| best.into_sorted())
-        .collect())
 }

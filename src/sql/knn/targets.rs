@@ -11,8 +11,9 @@ use rusqlite::{Connection, StatementStatus};
 
 use super::stats::LastSearch;
 use crate::forest::{Budget, Hit, Scratch, Stats, TopK, TypedScan, widened};
-use crate::sql::index::reader::{Wanted, scan_table};
+use crate::sql::index::reader::Wanted;
 use crate::sql::index::{self, Reader, TRIGGERS};
+use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::vector;
 use crate::sql::vtab::Db;
@@ -272,7 +273,15 @@ impl Targets {
         let mut stats = Stats::default();
         let (found, by) = match target {
             Target::Table(source, metric) => (
-                scan_table(&self.conn, source, *metric, queries, wanted, &mut stats)?,
+                scan_table(
+                    &self.conn,
+                    &self.session,
+                    source,
+                    *metric,
+                    queries,
+                    wanted,
+                    &mut stats,
+                )?,
                 "table",
             ),
             Target::Index(reader) => {

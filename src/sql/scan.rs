@@ -1,0 +1,150 @@
+//! A table that no index helps with, searched in one pass: no copy, and no row leaves SQLite's own loop.
+//!
+//! Stepping through a statement costs more than scoring a row of a hundred dimensions: leaving SQLite's interpreter,
+//! entering it again, asking for each column. So the statement is `SELECT count(annoy_scan(id, v)) FROM t`: the function
+//! scores the row and gives NULL, and the one step that is taken ends when the table does. (As a WHERE it might be moved
+//! into a view; what an aggregate counts is evaluated once for each row.) What is scored against lies in the session, the innermost scan last (a view may search while it is searched). Called by anyone else the function is
+//! an error; views and triggers can't call it at all.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use anyhow::{Result, anyhow, bail};
+use rusqlite::Connection;
+use rusqlite::functions::Context;
+use rusqlite::types::{Null, ValueRef};
+
+use super::index::reader::{Wanted, check_dim};
+use super::source::Source;
+use super::{DIRECT, Session, function_error, values};
+use crate::forest::{Hit, RowScan, Stats, TopK};
+use crate::vector::{Metric, f32_in};
+
+const FUNCTION: &str = "annoy_scan";
+
+pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    let session = Arc::clone(session);
+    conn.create_scalar_function(FUNCTION, 2, DIRECT, move |ctx| {
+        let mut scans = scans(&session);
+        let Some(scan) = scans.last_mut() else {
+            return Err(function_error(anyhow!(
+                "annoy_scan works inside knn_exact only: SELECT rowid, distance FROM knn_exact(table, column, query, k)"
+            )));
+        };
+        scan.take(ctx).map_err(|error| {
+            // SQLite would make a text of it; the search wants it whole.
+            let message = function_error(anyhow!("{error:#}"));
+            scan.error = Some(error);
+            message
+        })?;
+        Ok(Null)
+    })
+}
+
+fn scans(session: &Session) -> MutexGuard<'_, Vec<TableScan>> {
+    session.scans.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A scan of a table for some queries.
+pub(crate) struct TableScan {
+    source: Source,
+    /// 0 before the first row.
+    dim: usize,
+    rows: u64,
+    buffer: Vec<f32>,
+    queries: Vec<Vec<f32>>,
+    scans: Vec<(RowScan<'static>, TopK)>,
+    error: Option<anyhow::Error>,
+}
+
+impl TableScan {
+    /// Scores a row (rowid, vector).
+    fn take(&mut self, ctx: &Context<'_>) -> Result<()> {
+        let TableScan {
+            source,
+            dim,
+            buffer,
+            queries,
+            scans,
+            ..
+        } = self;
+        let rowid = source.key_of(ctx.get_raw(0))?;
+        let row = match ctx.get_raw(1) {
+            ValueRef::Null => return Ok(()),
+            ValueRef::Blob(blob) => f32_in(blob, buffer),
+            value => values::vector(value).map(|vector| {
+                *buffer = vector.into_owned();
+                buffer.as_slice()
+            }),
+        }
+        .map_err(|error| source.no_vector(rowid, &error))?;
+        if *dim == 0 {
+            // A later row of another length is the row's fault, not the query's.
+            for query in queries.iter() {
+                check_dim(query, row.len(), &source.column)?;
+            }
+            *dim = row.len();
+        } else if row.len() != *dim {
+            bail!(
+                "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
+                source.table,
+                source.column,
+                row.len()
+            );
+        }
+        self.rows += 1;
+        for (scan, best) in scans {
+            if !scan.push(rowid, row, best) {
+                source.check_finite(rowid, row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The nearest rows of a table that no index helps with, for each query: one pass.
+pub(crate) fn scan_table(
+    conn: &Connection,
+    session: &Session,
+    source: &Source,
+    metric: Metric,
+    queries: &[&[f32]],
+    wanted: &Wanted,
+    stats: &mut Stats,
+) -> Result<Vec<Vec<Hit>>> {
+    let start = |query: &&[f32]| {
+        let best = TopK::within(wanted.k, wanted.within);
+        (RowScan::new(metric, query.to_vec()), best)
+    };
+    scans(session).push(TableScan {
+        source: source.clone(),
+        dim: 0,
+        rows: 0,
+        buffer: Vec::new(),
+        queries: queries.iter().map(|q| q.to_vec()).collect(),
+        scans: queries.iter().map(start).collect(),
+        error: None,
+    });
+    let run = || -> rusqlite::Result<()> {
+        let mut statement = conn.prepare_cached(&source.all_rows_to(FUNCTION))?;
+        statement.query([])?.next().map(drop)
+    };
+    let outcome = run();
+    let Some(scan) = scans(session).pop() else {
+        bail!("the scan of {} has gone while it ran", source.table);
+    };
+    if let Some(error) = scan.error {
+        return Err(error);
+    }
+    outcome?;
+    stats.bytes_read += scan.rows * scan.dim as u64 * 4;
+    for (one, _) in &scan.scans {
+        stats.rows += scan.rows;
+        stats.reranked += one.scored();
+        stats.left_out_by_floats += scan.rows - one.scored();
+    }
+    Ok(scan
+        .scans
+        .into_iter()
+        .map(|(_, best)| best.into_sorted())
+        .collect())
+}
