@@ -22,6 +22,7 @@ use super::partition::{self, Rows, Tree};
 use super::plane::{self, Nibbles};
 use super::space::{Factors, Role, Space, dot8, work_dim};
 use crate::job::Job;
+use crate::kernel::scan::Bits;
 use crate::vector::{MAX_DIM, Metric};
 
 /// The largest number of trees a forest may have.
@@ -97,10 +98,14 @@ fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
     Ok(())
 }
 
-/// The most rows a leaf should hold: more in larger sets, where it keeps the number of leaves near 3 sqrt(n) (cuts leave
-/// about half of the limit in a leaf).
-fn leaf_size(n: usize) -> usize {
-    ((n as f64).sqrt() / 1.5).round().clamp(16.0, 256.0) as usize
+/// The most rows a leaf should hold (cuts leave about half of that in one). Small leaves waste less of a scan, and few
+/// leaves less of their ranking, which costs as much for a leaf as scanning four (two bits) or eight rows (one bit).
+fn leaf_size(n: usize, work: usize) -> usize {
+    let most = match lists::kind(n, work) {
+        Some((Bits::One, _)) => 192.0,
+        _ => 128.0,
+    };
+    ((n as f64).sqrt() / 1.5).round().clamp(16.0, most) as usize
 }
 
 fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<'a>> {
@@ -133,7 +138,7 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
             }
             Ok::<_, anyhow::Error>(())
         })?;
-    let leaf = leaf_size(n);
+    let leaf = leaf_size(n, space.work());
     let rows = Rows {
         space: &space,
         stride,
@@ -152,12 +157,16 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
         .collect::<Result<Vec<Tree>>>()?;
     job.phase("lists", 0);
     let kind = lists::kind(n, space.work());
+    let means = trees[0].centroids.means();
     let lists = kind
-        .map(|kind| Lists::build(&rows, &trees[0], kind, job))
+        .map(|kind| Lists::build(&rows, &trees[0], &means, kind, job))
         .transpose()?;
     job.phase("calibrate", 0);
     let curve = match &lists {
-        Some(lists) => calibrate::curve(&rows, &trees[0], &lists.view(space.work()), o.seed, job)?,
+        Some(lists) => {
+            let view = lists.view(space.work());
+            calibrate::curve(&rows, &trees[0], &means, &view, o.seed, job)?
+        }
         None => Vec::new(),
     };
     let radii = plane::radii(&rows, &trees[0]);
@@ -177,8 +186,9 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
     let content = Content {
         space: &space,
         codes,
-        factors: &factors,
+        factors,
         trees,
+        means,
         lists,
         curve,
         nibbles,

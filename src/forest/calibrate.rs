@@ -3,27 +3,29 @@
 //! A few hundred rows are taken as queries (each left out of its own answer), their true neighbours found among all
 //! rows by the byte codes, and the search replayed: for growing numbers of slots scanned, and of estimates kept for
 //! a second look, how many true neighbours would still be in. The cheapest pair for each promise is written to the file
-//! as a point (k, recall, slots, kept), for k = 10 and k = 100. A promise that a third of all slots can't keep is
-//! answered exactly, and so has no point.
+//! as a point (k, recall, slots, kept), for k = 10 and k = 100. The replay ends when every promise is kept, or at a
+//! third of all slots: a promise that needs more is answered exactly, and so has no point.
 //!
 //! The rows asked about took part in the build, and a sample errs: points aim [`MARGIN`] higher than they say.
 
 use anyhow::Result;
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
 
 use super::centroids::Centroids;
+use super::directory::{Directory, Ranking};
 use super::lists::View;
 use super::partition::{Rows, Tree};
 use super::random::Random;
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES};
+use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
-use crate::kernel::scan::{ScanQuery, estimates};
-use crate::kernel::select;
+use crate::kernel::scan::{ScanQuery, survivors};
 
 /// Rows taken as queries.
-const QUERIES: usize = 384;
+const QUERIES: usize = 1024;
+/// One query in this many is asked for the neighbours of every class, the others for those of the first alone.
+const DEEP: usize = 4;
 /// Numbers of neighbours that points are made for.
 pub(crate) const CLASSES: [usize; 2] = [10, 100];
 /// Promises.
@@ -31,22 +33,32 @@ const PROMISES: [f32; 14] = [
     0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99, 0.995, 0.999,
 ];
 /// How much of what is missing to 1 a point must do better than its promise.
-const MARGIN: f64 = 0.1;
+const MARGIN: f64 = 0.05;
 /// Estimates kept for a second look, for each class.
-const KEPT: [[usize; 8]; 2] = [
-    [24, 36, 56, 80, 120, 180, 280, 420],
-    [140, 180, 240, 320, 440, 600, 840, 1200],
+const KEPT: [[usize; 12]; 2] = [
+    [16, 20, 26, 34, 44, 58, 76, 100, 140, 200, 280, 420],
+    [120, 140, 170, 200, 240, 290, 350, 420, 560, 720, 900, 1200],
 ];
-/// The most of them.
-const MOST: usize = 1200;
+/// How many neighbours query number `i` is asked for.
+fn wanted(i: usize) -> usize {
+    CLASSES[usize::from(i.is_multiple_of(DEEP))]
+}
+/// How much longer each replay is than the one before.
+const GROWTH: f64 = 1.15;
+/// Replays between two looks at whether all promises are kept.
+const STAGE: usize = 6;
 
 /// One point of the curve.
 pub(crate) type Point = [f32; 4];
 
-/// Measures the curve.
+/// How many neighbours were found: `[class][kept]`, for one number of slots.
+type Found = [[u32; KEPT[0].len()]; CLASSES.len()];
+
+/// Measures the curve. `means` are those of the blocks of the tree's leaves.
 pub(crate) fn curve(
     rows: &Rows,
     tree: &Tree,
+    means: &Centroids,
     lists: &View,
     seed: u64,
     job: &Job,
@@ -57,43 +69,67 @@ pub(crate) fn curve(
     asked.sort_unstable();
     asked.dedup();
     let truth = truths(rows, &asked, job)?;
-    let mut position = vec![0u32; n];
-    for (p, &row) in tree.rows.iter().enumerate() {
-        position[row as usize] = p as u32;
-    }
-    let ladder = ladder(lists.rows.len());
-    let parts = asked
+    let places = Places::new(&asked, &truth, tree, lists, n);
+    let directory = Directory {
+        leaves: tree.centroids.blocks(),
+        groups: means.blocks(),
+    };
+    let mut replays = asked
         .par_iter()
         .zip(&truth)
-        .map(|(&row, truth)| {
+        .enumerate()
+        .map(|(i, (&row, truth))| {
             job.check()?;
-            let near: FxHashMap<u32, usize> = truth
-                .iter()
-                .enumerate()
-                .map(|(rank, &(_, row))| (position[row as usize], rank))
-                .collect();
-            Ok(replay(
-                rows,
-                tree,
-                lists,
-                row,
-                position[row as usize],
-                &near,
-                &ladder,
+            let classes = if wanted(i) > CLASSES[0] { 2 } else { 1 };
+            Ok(Replay::new(
+                rows, &directory, lists, &places, row, truth, classes,
             ))
         })
         .collect::<Result<Vec<_>>>()?;
+    let ladder = ladder(lists.rows.len());
+    let possible = CLASSES.map(|k| {
+        let asked = truth.iter().enumerate().filter(|(i, _)| wanted(*i) >= k);
+        asked.map(|(_, t)| t.len().min(k)).sum::<usize>()
+    });
+    let mut found: Vec<Found> = Vec::new();
+    for stage in ladder.chunks(STAGE) {
+        let parts = replays
+            .par_iter_mut()
+            .map(|replay| {
+                job.check()?;
+                Ok(stage
+                    .iter()
+                    .map(|&slots| replay.until(lists, slots))
+                    .collect())
+            })
+            .collect::<Result<Vec<Vec<Found>>>>()?;
+        for step in 0..stage.len() {
+            let mut sum = Found::default();
+            for part in &parts {
+                for (sum, part) in sum.iter_mut().flatten().zip(part[step].iter().flatten()) {
+                    *sum += part;
+                }
+            }
+            found.push(sum);
+        }
+        let last = &found[found.len() - 1];
+        let kept = |class: usize| {
+            let most = last[class][KEPT[class].len() - 1];
+            f64::from(most) >= goal(PROMISES[PROMISES.len() - 1]) * possible[class] as f64
+        };
+        if (0..CLASSES.len()).all(kept) {
+            break;
+        }
+    }
     let mut points = Vec::new();
     for (class, &k) in CLASSES.iter().enumerate() {
-        let possible: usize = truth.iter().map(|t| t.len().min(k)).sum();
         for promise in PROMISES {
-            let goal = f64::from(promise) + MARGIN * (1.0 - f64::from(promise));
+            let least = goal(promise) * possible[class] as f64;
             let mut best: Option<(f64, usize, usize)> = None;
-            for (s, &slots) in ladder.iter().enumerate() {
-                for (r, &kept) in KEPT[class].iter().enumerate() {
-                    let found: usize = parts.iter().map(|p| p[(s * 2 + class) * 8 + r]).sum();
+            for (&slots, found) in ladder.iter().zip(&found) {
+                for (&kept, &found) in KEPT[class].iter().zip(&found[class]) {
                     let cost = cost(lists, slots, kept);
-                    if found as f64 >= goal * possible as f64 && best.is_none_or(|b| cost < b.0) {
+                    if f64::from(found) >= least && best.is_none_or(|b| cost < b.0) {
                         best = Some((cost, slots, kept));
                     }
                 }
@@ -106,9 +142,14 @@ pub(crate) fn curve(
     Ok(points)
 }
 
+/// What a point must do on the sample.
+fn goal(promise: f32) -> f64 {
+    f64::from(promise) + MARGIN * (1.0 - f64::from(promise))
+}
+
 /// Nanoseconds, about: slots are read in a row, a second look is a miss in the cache (measured).
 fn cost(lists: &View, slots: usize, kept: usize) -> f64 {
-    slots as f64 * (0.3 + 0.012 * lists.block_bytes as f64 / 16.0) + kept as f64 * 25.0
+    slots as f64 * (0.3 + 0.02 * lists.block_bytes as f64 / 16.0) + kept as f64 * 30.0
 }
 
 /// Numbers of slots to try.
@@ -117,19 +158,232 @@ fn ladder(slots: usize) -> Vec<usize> {
     let mut s = 128.0f64;
     while (s as usize) < slots / 3 && s < 400_000.0 {
         out.push(s as usize);
-        s *= 1.3;
+        s *= GROWTH;
     }
     out
+}
+
+/// Where the rows that matter stand in the lists.
+struct Places {
+    /// By position: number among those that matter, or `u32::MAX`.
+    number: Vec<u32>,
+    /// By row.
+    position: Vec<u32>,
+    /// (leaf, slot) of each, once for each list it stands in.
+    slots: Vec<Vec<(u32, u32)>>,
+}
+
+impl Places {
+    fn new(asked: &[u32], truth: &[Vec<(f32, u32)>], tree: &Tree, lists: &View, n: usize) -> Self {
+        let mut position = vec![0u32; n];
+        for (p, &row) in tree.rows.iter().enumerate() {
+            position[row as usize] = p as u32;
+        }
+        let mut number = vec![u32::MAX; n];
+        let mut many = 0;
+        let near = truth.iter().flatten().map(|&(_, row)| row);
+        for row in asked.iter().copied().chain(near) {
+            let number = &mut number[position[row as usize] as usize];
+            if *number == u32::MAX {
+                *number = many;
+                many += 1;
+            }
+        }
+        let mut slots = vec![Vec::with_capacity(2); many as usize];
+        for (leaf, range) in lists.starts.windows(2).enumerate() {
+            let list = &lists.rows[range[0] as usize..range[1] as usize];
+            for (&p, slot) in list.iter().zip(range[0]..) {
+                let number = number.get(p as usize).copied().unwrap_or(u32::MAX);
+                if number != u32::MAX {
+                    slots[number as usize].push((leaf as u32, slot));
+                }
+            }
+        }
+        Places {
+            number,
+            position,
+            slots,
+        }
+    }
+
+    fn of(&self, row: u32) -> &[(u32, u32)] {
+        let number = self.number[self.position[row as usize] as usize];
+        &self.slots[number as usize]
+    }
+}
+
+/// A search that goes on and on.
+struct Replay {
+    query: ScanQuery,
+    /// (leaf, score), nearest first.
+    order: Vec<(u32, f32)>,
+    /// The next leaf, and the slots scanned so far.
+    at: usize,
+    scanned: usize,
+    /// Slots of the query's own row: it is not there when another asks.
+    own: Vec<(u32, u32)>,
+    /// (leaf, slot, rank) of the neighbours, by leaf; a neighbour's smallest estimate by rank.
+    near: Vec<(u32, u32, u32)>,
+    best: Vec<f32>,
+    /// Classes that the query counts for, and the most estimates kept for them.
+    classes: usize,
+    most: usize,
+    /// The smallest estimates so far, ascending, at most `most`; those not merged in yet.
+    pool: Vec<f32>,
+    fresh: Vec<f32>,
+    slots: Vec<u32>,
+}
+
+impl Replay {
+    fn new(
+        rows: &Rows,
+        directory: &Directory,
+        lists: &View,
+        places: &Places,
+        row: u32,
+        truth: &[(f32, u32)],
+        classes: usize,
+    ) -> Self {
+        let factor = rows.factors[row as usize].scale;
+        let mut ranking = Ranking::default();
+        directory.rank(rows.code(row), 2.0 * factor, &mut ranking);
+        let mut order = Vec::new();
+        ranking.nearest(usize::MAX / 4, &mut order);
+        let code: Vec<i8> = rows.code(row)[..rows.space.work()]
+            .iter()
+            .map(|&c| (i32::from(c) - 128) as i8)
+            .collect();
+        let mut query = ScanQuery::default();
+        query.prepare(level(), lists.bits, &code, factor);
+        let mut near: Vec<_> = truth
+            .iter()
+            .zip(0..)
+            .flat_map(|(&(_, row), rank)| places.of(row).iter().map(move |&(l, s)| (l, s, rank)))
+            .collect();
+        near.sort_unstable();
+        Replay {
+            query,
+            order: order
+                .into_iter()
+                .map(|c| (ranking.leaf(c) as u32, ranking.score(c)))
+                .collect(),
+            at: 0,
+            scanned: 0,
+            own: places.of(row).to_vec(),
+            near,
+            best: vec![f32::INFINITY; truth.len()],
+            classes,
+            most: KEPT[classes - 1][KEPT[0].len() - 1],
+            pool: Vec::new(),
+            fresh: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    /// Scans on until so many slots have been scanned; how many neighbours are found then.
+    fn until(&mut self, lists: &View, slots: usize) -> Found {
+        while self.scanned < slots
+            && let Some(&(leaf, score)) = self.order.get(self.at)
+        {
+            self.leaf(lists, leaf, score);
+            self.at += 1;
+        }
+        self.merge();
+        let mut found = Found::default();
+        for (rank, &best) in self.best.iter().enumerate() {
+            if best == f32::INFINITY {
+                continue;
+            }
+            // Found by all that keep more than there are before it: counted at the first of them.
+            let before = self.pool.partition_point(|&x| x < best);
+            let classes = CLASSES.iter().zip(&KEPT).zip(&mut found);
+            for ((&k, kept), found) in classes.take(self.classes) {
+                let first = kept.partition_point(|&kept| kept <= before);
+                if rank < k && first < kept.len() {
+                    found[first] += 1;
+                }
+            }
+        }
+        for found in &mut found {
+            for i in 1..found.len() {
+                found[i] += found[i - 1];
+            }
+        }
+        found
+    }
+
+    fn leaf(&mut self, lists: &View, leaf: u32, score: f32) {
+        let range = lists.slots(leaf as usize);
+        self.scanned += range.len();
+        let from = self.near.partition_point(|near| near.0 < leaf);
+        let near = self.near[from..].iter().take_while(|near| near.0 == leaf);
+        // Everything is asked for where a neighbour stands: it may lie behind the limit.
+        let limit = match self.pool.last() {
+            Some(&last) if self.pool.len() == self.most && near.clone().next().is_none() => last,
+            _ => f32::INFINITY,
+        };
+        let fresh = self.fresh.len();
+        self.slots.clear();
+        self.slots.resize(fresh, u32::MAX);
+        survivors(
+            level(),
+            &self.query,
+            lists.codes_of(&range),
+            &[],
+            (score, limit),
+            range.start as u32,
+            &mut self.slots,
+            &mut self.fresh,
+        );
+        for &(_, slot, rank) in near {
+            if let Ok(i) = self.slots[fresh..].binary_search(&slot) {
+                let best = &mut self.best[rank as usize];
+                *best = best.min(self.fresh[fresh + i]);
+            }
+        }
+        for &(_, own) in self.own.iter().filter(|own| own.0 == leaf) {
+            if let Ok(i) = self.slots[fresh..].binary_search(&own) {
+                self.slots.remove(fresh + i);
+                self.fresh.remove(fresh + i);
+            }
+        }
+        if self.fresh.len() > 4 * self.most {
+            self.merge();
+        }
+    }
+
+    /// Merges the new estimates into the pool.
+    fn merge(&mut self) {
+        if self.pool.len() == self.most {
+            let last = self.pool[self.most - 1];
+            self.fresh.retain(|&x| x < last);
+        }
+        self.fresh.sort_unstable_by(f32::total_cmp);
+        // From the back, so that the two runs need no third place.
+        let (mut i, mut j) = (self.pool.len(), self.fresh.len());
+        self.pool.resize(i + j, 0.0);
+        while j > 0 {
+            if i > 0 && self.pool[i - 1] > self.fresh[j - 1] {
+                i -= 1;
+                self.pool[i + j] = self.pool[i];
+            } else {
+                j -= 1;
+                self.pool[i + j] = self.fresh[j];
+            }
+        }
+        self.pool.truncate(self.most);
+        self.fresh.clear();
+    }
 }
 
 /// The true neighbours of the rows asked about, by byte codes: (squared distance, row), nearest first.
 fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>> {
     const PART: usize = 8192;
-    let k = CLASSES[CLASSES.len() - 1];
     let queries = Centroids::of_rows(rows, asked);
     let blocks = queries.blocks();
     let nearer = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-    let keep = move |list: &mut Vec<(f32, u32)>| {
+    let keep = move |q: usize, list: &mut Vec<(f32, u32)>| {
+        let k = wanted(q);
         if list.len() > k {
             list.select_nth_unstable_by(k - 1, nearer);
             list.truncate(k);
@@ -137,51 +391,58 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
     };
     let n = rows.factors.len();
     // Few parts, each with its own lists; merged in any order the result is the same.
-    let part = n.div_ceil(16).max(PART);
+    let part = n.div_ceil(8).max(PART);
     let parts = (0..n.div_ceil(part))
         .into_par_iter()
         .map(|p| {
             let mut lists: Vec<Vec<(f32, u32)>> = vec![Vec::new(); asked.len()];
             let mut limits = vec![f32::INFINITY; blocks.leaves()];
             limits[asked.len()..].fill(f32::NEG_INFINITY);
-            let mut scores = vec![0.0f32; blocks.leaves()];
-            for row in p * part..((p + 1) * part).min(n) {
-                if row % 256 == 0 {
+            const TILE: usize = codes::TILE;
+            let mut nearer_blocks = Vec::new();
+            let mut scores = vec![0.0f32; TILE * blocks.leaves()];
+            let range = p * part..((p + 1) * part).min(n);
+            for row in range.clone() {
+                let at = (row - range.start) % TILE;
+                if at == 0 {
                     job.check()?;
+                    let rows_here = row..(row + TILE).min(range.end);
+                    let mut factors = [0.0; TILE];
+                    for (factor, row) in factors.iter_mut().zip(rows_here.clone()) {
+                        *factor = 2.0 * rows.factors[row].scale;
+                    }
+                    codes::row_scores(
+                        level(),
+                        &blocks,
+                        &rows.codes[rows_here.start * rows.stride..rows_here.end * rows.stride],
+                        &factors[..rows_here.len()],
+                        &mut scores[..rows_here.len() * blocks.leaves()],
+                    );
                 }
                 let f = &rows.factors[row];
-                codes::leaf_scores(
-                    level(),
-                    &blocks,
-                    rows.code(row as u32),
-                    2.0 * f.scale,
-                    &mut scores,
-                );
-                for (b, (scores, limits)) in scores
-                    .chunks_exact(LANES)
-                    .zip(limits.chunks_exact_mut(LANES))
-                    .enumerate()
-                {
-                    let any = scores
-                        .iter()
-                        .zip(limits.iter())
-                        .fold(false, |any, (s, l)| any | (s + f.norm < *l));
-                    if !any {
-                        continue;
-                    }
-                    for (j, (&s, limit)) in scores.iter().zip(limits).enumerate() {
-                        let q = b * LANES + j;
-                        if s + f.norm < *limit && asked[q] != row as u32 {
-                            lists[q].push((s + f.norm, row as u32));
-                            if lists[q].len() >= 4 * k {
-                                keep(&mut lists[q]);
-                                *limit = lists[q].iter().fold(f32::NEG_INFINITY, |m, x| m.max(x.0));
+                let scores = &scores[at * blocks.leaves()..][..blocks.leaves()];
+                nearer_blocks.clear();
+                let task = Nearer(scores, &limits, f.norm, &mut nearer_blocks);
+                dispatch::run(level(), task);
+                for &b in &nearer_blocks {
+                    for q in b as usize * LANES..(b as usize + 1) * LANES {
+                        let s = scores[q] + f.norm;
+                        if s < limits[q] && asked[q] != row as u32 {
+                            lists[q].push((s, row as u32));
+                            if lists[q].len() >= 4 * wanted(q) {
+                                keep(q, &mut lists[q]);
+                                let last =
+                                    lists[q].iter().fold(f32::NEG_INFINITY, |m, x| m.max(x.0));
+                                limits[q] = last;
                             }
                         }
                     }
                 }
             }
-            lists.iter_mut().for_each(&keep);
+            lists
+                .iter_mut()
+                .enumerate()
+                .for_each(|(q, list)| keep(q, list));
             Ok(lists)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -191,95 +452,29 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
                 .iter()
                 .flat_map(|lists| lists[q].iter().copied())
                 .collect();
-            keep(&mut all);
+            keep(q, &mut all);
             all.sort_unstable_by(nearer);
             all
         })
         .collect())
 }
 
-/// For one query: how many of its neighbours are found, for each class, number of slots and number kept.
-fn replay(
-    rows: &Rows,
-    tree: &Tree,
-    lists: &View,
-    row: u32,
-    own: u32,
-    near: &FxHashMap<u32, usize>,
-    ladder: &[usize],
-) -> Vec<usize> {
-    let blocks = tree.centroids.blocks();
-    let factor = rows.factors[row as usize].scale;
-    let mut scores = vec![0.0f32; blocks.leaves()];
-    codes::leaf_scores(level(), &blocks, rows.code(row), 2.0 * factor, &mut scores);
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| {
-        scores[a as usize]
-            .total_cmp(&scores[b as usize])
-            .then(a.cmp(&b))
-    });
-    let code: Vec<i8> = rows.code(row)[..rows.space.work()]
-        .iter()
-        .map(|&c| (i32::from(c) - 128) as i8)
-        .collect();
-    let mut query = ScanQuery::default();
-    query.prepare(lists.bits, &code, factor);
-    let mut out = Vec::with_capacity(ladder.len() * 16);
-    // The smallest estimates so far, and those of the neighbours: (rank, estimate).
-    let mut pool: Vec<f32> = Vec::new();
-    let mut hits: Vec<(usize, f32)> = Vec::new();
-    let mut limit = f32::INFINITY;
-    let (mut places, mut values, mut scanned) = (Vec::new(), Vec::new(), 0);
-    let mut leaves = order.iter().map(|&leaf| leaf as usize);
-    for &slots in ladder {
-        while scanned < slots
-            && let Some(leaf) = leaves.next()
-        {
-            let range = lists.slots(leaf);
-            scanned += range.len();
-            values.resize(range.len(), 0.0);
-            estimates(
-                level(),
-                &query,
-                lists.codes_of(&range),
-                &[],
-                scores[leaf],
-                &mut values,
-            );
-            for (value, position) in values.iter_mut().zip(&lists.rows[range]) {
-                if *position == own {
-                    // The query itself is not there when another asks.
-                    *value = f32::NAN;
-                } else if let Some(&rank) = near.get(position) {
-                    hits.push((rank, *value));
-                }
+/// Which blocks have a score that, with this number added, is below its limit: (scores, limits, number, blocks).
+struct Nearer<'a>(&'a [f32], &'a [f32], f32, &'a mut Vec<u32>);
+
+impl Task for Nearer<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let (scores, limits) = (self.0.as_chunks::<LANES>().0, self.1.as_chunks::<LANES>().0);
+        for (b, (scores, limits)) in scores.iter().zip(limits).enumerate() {
+            let mut any = 0;
+            for k in 0..LANES {
+                any |= u32::from(scores[k] + self.2 < limits[k]);
             }
-            select::pairs(level(), &values, limit, 0, &mut places, &mut pool);
-            places.clear();
-            if pool.len() > 4 * MOST {
-                pool.select_nth_unstable_by(MOST - 1, f32::total_cmp);
-                pool.truncate(MOST);
-                limit = pool[MOST - 1];
-            }
-        }
-        pool.sort_unstable_by(f32::total_cmp);
-        pool.truncate(MOST);
-        if pool.len() == MOST {
-            limit = pool[MOST - 1];
-        }
-        for (&k, kept) in CLASSES.iter().zip(&KEPT) {
-            for &kept in kept {
-                let Some(&limit) = pool.get(kept - 1).or(pool.last()) else {
-                    out.push(0);
-                    continue;
-                };
-                let mut found = [false; CLASSES[1]];
-                for &(rank, value) in &hits {
-                    found[rank] |= rank < k && value <= limit;
-                }
-                out.push(found.iter().filter(|f| **f).count());
+            if any != 0 {
+                self.3.push(b as u32);
             }
         }
     }
-    out
 }

@@ -1,9 +1,9 @@
 //! Centroids as byte codes, sixteen side by side, as the kernels want them.
 
+use super::directory::{Directory, Ranking};
 use super::partition::Rows;
 use super::space::quantise;
 use crate::kernel::codes::{self, Blocks, LANES};
-use crate::kernel::{level, select};
 
 /// Centroids in the layout of [`Blocks`].
 #[derive(Debug, Default)]
@@ -99,29 +99,50 @@ impl Centroids {
         c
     }
 
+    /// The mean of each block of sixteen leaves, for a [`Directory`].
+    pub(crate) fn means(&self) -> Self {
+        let work = self.stride;
+        let mut points = vec![0.0f32; self.norm.len() / LANES * work];
+        for (block, point) in points.chunks_exact_mut(work).enumerate() {
+            let codes = &self.codes[block * LANES * work..][..LANES * work];
+            let leaves = block * LANES..(block + 1) * LANES;
+            let real = leaves.clone().filter(|&j| self.norm[j].is_finite()).count();
+            let by = 1.0 / real.max(1) as f32;
+            for (k, p) in point.iter_mut().enumerate() {
+                for lane in 0..LANES {
+                    let scale = self.scale[leaves.start + lane];
+                    *p += scale * f32::from(codes[k / 4 * 64 + lane * 4 + k % 4]);
+                }
+                *p *= by;
+            }
+        }
+        Self::new(&points, work)
+    }
+
     /// For leaf `leaf`: itself and the leaves nearest to it, about `many`, in order of number.
-    pub(crate) fn near(&self, leaf: usize, many: usize) -> Vec<u32> {
+    pub(crate) fn near(&self, means: &Self, leaf: usize, many: usize) -> Vec<u32> {
         let (block, lane) = (leaf / LANES, leaf % LANES);
         let codes = &self.codes[block * LANES * self.stride..][..LANES * self.stride];
         let code: Vec<u8> = (0..self.stride)
             .map(|k| (i32::from(codes[k / 4 * 64 + lane * 4 + k % 4]) + 128) as u8)
             .collect();
-        let mut scores = vec![0.0; self.norm.len()];
-        codes::leaf_scores(
-            level(),
-            &self.blocks(),
-            &code,
-            2.0 * self.scale[leaf],
-            &mut scores,
-        );
-        // Leaves that pad are infinitely far away, and stay out.
-        scores
-            .iter_mut()
-            .filter(|s| s.is_infinite())
-            .for_each(|s| *s = f32::NAN);
-        let limit = select::limit_for(level(), &scores, many, many + many / 8);
-        let mut places = Vec::new();
-        select::places(level(), &scores, limit.max(scores[leaf]), 0, &mut places);
-        places
+        let mut ranking = Ranking::default();
+        Directory {
+            leaves: self.blocks(),
+            groups: means.blocks(),
+        }
+        .rank(&code, 2.0 * self.scale[leaf], &mut ranking);
+        let mut candidates = Vec::new();
+        ranking.nearest(many, &mut candidates);
+        let mut near: Vec<u32> = candidates
+            .into_iter()
+            .take(many)
+            .filter(|&c| ranking.score(c) < f32::INFINITY)
+            .map(|c| ranking.leaf(c) as u32)
+            .collect();
+        near.push(leaf as u32);
+        near.sort_unstable();
+        near.dedup();
+        near
     }
 }

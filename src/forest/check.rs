@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::file::Forest;
 use super::format::Kind;
-use super::space::{Factors, Role};
+use super::space::Role;
 use crate::kernel::codes::LANES;
 
 impl<B: AsRef<[u8]>> Forest<B> {
@@ -25,6 +25,12 @@ impl<B: AsRef<[u8]>> Forest<B> {
         for tree in 0..self.trees() {
             self.verify_tree(tree)?;
         }
+        let (from, to) = self.tree(self.trees());
+        let rows: &[[u32; 2]] = self.section(Kind::LeafRows);
+        ensure!(
+            rows[from..to].iter().all(|r| *r == [0, 0]),
+            "index file: a mean of leaves has rows"
+        );
         self.verify_lists()?;
         self.verify_plane()?;
         self.verify_rows()
@@ -111,15 +117,13 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 "index file: the list of leaf {leaf} is out of order"
             );
         }
-        let factors = 2 * LANES * 4;
         for (rows, block) in lists
             .rows
             .chunks(LANES)
             .zip(lists.codes.chunks(lists.block_bytes))
         {
-            let numbers: &[f32] = bytemuck::cast_slice(&block[block.len() - factors..]);
-            let (constant, gain) = numbers.split_at(LANES);
-            for ((&p, constant), gain) in rows.iter().zip(constant).zip(gain) {
+            for (row, &p) in rows.iter().enumerate() {
+                let (constant, gain) = lists.bits.factors(block, row);
                 ensure!(
                     constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
                     "index file: a slot has no estimate"
@@ -132,20 +136,13 @@ impl<B: AsRef<[u8]>> Forest<B> {
     /// Codes every vector again and compares.
     fn verify_rows(&self) -> Result<()> {
         let stride = self.space.stride();
-        let codes: &[u8] = self.section(Kind::Codes);
-        let (scale, norm, error) = self.factors();
         let (mut point, mut code) = (Vec::new(), vec![0u8; stride]);
         for p in 0..self.len() {
             let expected = self
                 .space
                 .encode(self.vector_at(p), Role::Item, &mut point, &mut code);
-            let stored = Factors {
-                scale: scale[p],
-                norm: norm[p],
-                error: error[p],
-            };
             ensure!(
-                expected == Some(stored) && code == codes[p * stride..][..stride],
+                expected.is_some_and(|factors| (&code[..], factors) == self.code(p)),
                 "index file: the code of rowid {} is not that of its vector",
                 self.ids()[p]
             );

@@ -258,7 +258,7 @@ fn margins(
         .zip(of.par_chunks(CHUNK))
         .try_for_each(|(dots, of)| {
             job.check()?;
-            codes::gather_dots(level(), rows.codes, of, query, dots);
+            codes::gather_dots(level(), rows.codes, rows.stride, of, query, dots);
             Ok::<_, anyhow::Error>(())
         })?;
     b.margins.clear();

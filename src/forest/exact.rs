@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustc_hash::FxHashSet;
 
+use super::directory::nearest;
 use super::file::Forest;
 use super::format::Kind;
-use super::near::nearest;
 use super::score::{CHUNK, Scan};
 use super::search::{Budget, Scratch};
 use super::topk::{Hit, TopK};
@@ -316,7 +316,7 @@ fn together<B: AsRef<[u8]>>(
     let n = f.len();
     let rows = (from..to).map(|b| rows_in(b, n)).sum::<u64>();
     let codes: &[u8] = f.section(Kind::Codes);
-    let stride = f.space.stride();
+    let width = f.space.record();
     for (i, probe) in probes.iter_mut().enumerate() {
         probe.rough += rows;
         if let Some(seen) = seen.get(i) {
@@ -336,8 +336,8 @@ fn together<B: AsRef<[u8]>>(
             probe.refine();
         } else {
             for &p in &probe.kept[before[i]..] {
-                let at = p as usize * stride;
-                prefetch(codes.get(at..at + stride).unwrap_or(&[]));
+                let at = p as usize * width;
+                prefetch(codes.get(at..at + width).unwrap_or(&[]));
             }
         }
     }
@@ -521,15 +521,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
 
     /// The parts of the file that exact searches read again and again, here and there.
     #[must_use]
-    pub fn exact_parts(&self) -> [std::ops::Range<usize>; 5] {
-        [
-            Kind::Plane,
-            Kind::Codes,
-            Kind::RowScale,
-            Kind::RowNorm,
-            Kind::RowError,
-        ]
-        .map(|kind| self.layout.range(kind))
+    pub fn exact_parts(&self) -> [std::ops::Range<usize>; 2] {
+        [Kind::Plane, Kind::Codes].map(|kind| self.layout.range(kind))
     }
 
     /// The bytes of the file.

@@ -7,9 +7,10 @@
 
 use anyhow::{Result, ensure};
 
+use super::directory::Directory;
 use super::format::{Kind, Layout};
 use super::lists::View;
-use super::space::Space;
+use super::space::{Factors, Space};
 use crate::kernel::codes::{Blocks, LANES};
 use crate::vector::Metric;
 
@@ -114,6 +115,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 && first.is_sorted()
                 && first.iter().all(|f| (*f as usize).is_multiple_of(LANES)),
             "index file: its table of trees is out of order"
+        );
+        let groups = layout.leaves - first[h.trees] as usize;
+        ensure!(
+            groups == (first[1] as usize / LANES).next_multiple_of(LANES),
+            "index file: {groups} means of blocks of leaves"
         );
         let starts = layout.range(Kind::ListStarts).len() / 4;
         ensure!(
@@ -220,7 +226,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
         }
     }
 
-    /// First leaf and one past the last of a tree, with the leaves that pad.
+    /// First leaf and one past the last of a tree, with the leaves that pad. Behind the last tree: the means of the blocks
+    /// of tree 0.
     pub(super) fn tree(&self, tree: usize) -> (usize, usize) {
         let first: &[u32] = self.section(Kind::Trees);
         (first[tree] as usize, first[tree + 1] as usize)
@@ -235,6 +242,16 @@ impl<B: AsRef<[u8]>> Forest<B> {
             scale: &self.section(Kind::LeafScale)[from..to],
             norm: &self.section(Kind::LeafNorm)[from..to],
             sum: &self.section(Kind::LeafSum)[from..to],
+        }
+    }
+
+    /// The leaves of tree 0, to be ranked.
+    pub(super) fn directory(&self) -> Directory<'_> {
+        let trees = self.trees();
+        let (from, to) = self.tree(trees);
+        Directory {
+            leaves: self.blocks(0, self.tree(0).1),
+            groups: self.blocks(from, to),
         }
     }
 
@@ -267,12 +284,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
             .collect()
     }
 
-    /// Scale, norm and error of every row, by position.
-    pub(super) fn factors(&self) -> (&[f32], &[f32], &[f32]) {
-        (
-            self.section(Kind::RowScale),
-            self.section(Kind::RowNorm),
-            self.section(Kind::RowError),
-        )
+    /// The code of a row, and what stands beside it.
+    pub(super) fn code(&self, position: usize) -> (&[u8], Factors) {
+        let width = self.space.record();
+        let record = &self.section::<u8>(Kind::Codes)[position * width..][..width];
+        let (code, factors) = record.split_at(self.space.stride());
+        (code, bytemuck::pod_read_unaligned(factors))
     }
 }

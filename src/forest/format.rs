@@ -14,25 +14,25 @@
 //!                                                kind u32, 0 u32, offset u64, length u64, checksum u64
 //! then the sections, each at a multiple of 64 and zero up to the next:
 //! 1  mean        f32 [work]         work = dim, one more for dot; see space.rs
-//! 2  trees       u32 [trees + 1]    first leaf of each tree; leaves are padded to whole blocks of sixteen
+//! 2  trees       u32 [trees + 2]    first leaf of each tree; leaves are padded to whole blocks of sixteen; then the
+//!                                   first of the means of tree 0's blocks (leaves without rows), and their end
 //! 3  leaf codes  i8  [leaves / 16][stride / 4][16][4]         stride = work, up to a multiple of 4
 //! 4  leaf scale  f32 [leaves]
 //! 5  leaf norm   f32 [leaves]       infinite where a leaf only pads
 //! 6  leaf sum    i32 [leaves]
 //! 7  leaf rows   u32 [leaves][2]    first and number, in positions (tree 0) or in the tree's own list
-//! 8  codes       u8  [n][stride]    in order of position: the leaf order of tree 0
-//! 9  row scale   f32 [n]            10  row norm f32 [n]      11  row error f32 [n]
-//! 12 ids         i64 [n]            rowid by position
-//! 13 by id       u32 [n]            position of the r-th smallest rowid
-//! 14 lists       u32 [trees - 1][n] positions, leaf by leaf, of each further tree
-//! 15 curve       f32 [points][4]    (k, recall, slots, kept), see calibrate.rs
-//! 16 vectors     f32 [n][dim]       in order of position, as they came
-//! 17 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
-//! 18 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
-//! 19 list codes  u8  [slots / 16][lines + 2][64]             see kernel/scan.rs; constant NaN where a slot pads
-//! 20 plane       u8  [n / 32, rounded up][block bytes]        see kernel/nibble.rs; zeros where a block pads
-//! 21 leaf radius f32 [leaves]       no row of the leaf is farther from its coded centroid; infinite beyond tree 0
-//! (17 to 19 are empty, or one start, where an index has no lists)
+//! 8  codes       [n] of u8 [stride], scale f32, norm f32, error f32: in order of position, the leaf order of tree 0
+//! 9  ids         i64 [n]            rowid by position
+//! 10 by id       u32 [n]            position of the r-th smallest rowid
+//! 11 lists       u32 [trees - 1][n] positions, leaf by leaf, of each further tree
+//! 12 curve       f32 [points][4]    (k, recall, slots, kept), see calibrate.rs
+//! 13 vectors     f32 [n][dim]       in order of position, as they came
+//! 14 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
+//! 15 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
+//! 16 list codes  u8  [slots / 16][16 steps + 64]             see kernel/scan.rs; constant NaN where a slot pads
+//! 17 plane       u8  [n / 32, rounded up][block bytes]        see kernel/nibble.rs; zeros where a block pads
+//! 18 leaf radius f32 [leaves]       no row of the leaf is farther from its coded centroid; infinite beyond tree 0
+//! (14 to 16 are empty, or one start, where an index has no lists)
 //! ```
 //!
 //! Little-endian. The checksum of a section is XXH3-64 of its bytes with the zeros behind it, so no byte of the file
@@ -45,14 +45,14 @@ use anyhow::{Context, Result, bail, ensure};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::MAX_TREES;
-use super::space::work_dim;
+use super::space::{Factors, work_dim};
 use crate::kernel::codes::{LANES, stride};
 use crate::kernel::nibble;
 use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 use crate::vector::{MAX_DIM, Metric};
 
 const MAGIC: [u8; 8] = *b"annoyfst";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 128;
 const ENTRY: usize = 32;
 const CHECKSUM_AT: usize = 24;
@@ -70,9 +70,6 @@ pub(crate) enum Kind {
     LeafSum,
     LeafRows,
     Codes,
-    RowScale,
-    RowNorm,
-    RowError,
     Ids,
     ById,
     Lists,
@@ -86,7 +83,7 @@ pub(crate) enum Kind {
     LeafRadius,
 }
 
-pub(crate) const KINDS: [Kind; 21] = [
+pub(crate) const KINDS: [Kind; 18] = [
     Kind::Mean,
     Kind::Trees,
     Kind::LeafCodes,
@@ -95,9 +92,6 @@ pub(crate) const KINDS: [Kind; 21] = [
     Kind::LeafSum,
     Kind::LeafRows,
     Kind::Codes,
-    Kind::RowScale,
-    Kind::RowNorm,
-    Kind::RowError,
     Kind::Ids,
     Kind::ById,
     Kind::Lists,
@@ -341,12 +335,12 @@ impl Layout {
         for kind in KINDS {
             let expected = match kind {
                 Kind::Mean => 4 * h.work() as u128,
-                Kind::Trees => 4 * (h.trees as u128 + 1),
+                Kind::Trees => 4 * (h.trees as u128 + 2),
                 Kind::LeafCodes => leaves * stride,
                 Kind::LeafScale | Kind::LeafNorm | Kind::LeafSum => leaves * 4,
                 Kind::LeafRows => leaves * 8,
-                Kind::Codes => n * stride,
-                Kind::RowScale | Kind::RowNorm | Kind::RowError | Kind::ById => n * 4,
+                Kind::Codes => n * (stride + size_of::<Factors>() as u128),
+                Kind::ById => n * 4,
                 Kind::Ids => n * 8,
                 Kind::Lists => (h.trees as u128 - 1) * n * 4,
                 Kind::Curve => self.range(Kind::Curve).len().next_multiple_of(16) as u128,

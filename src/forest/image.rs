@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Vectors;
 use super::calibrate;
+use super::centroids::Centroids;
 use super::file::Bytes;
 use super::format::{self, ALIGN, Header, KINDS, Kind};
 use super::lists::Lists;
@@ -24,12 +25,13 @@ use crate::kernel::codes;
 /// The content of one section.
 enum Part<'a> {
     Whole(Vec<u8>),
-    /// Rows of `width` bytes, to be written in `order`.
-    Rows(Source<'a>, usize, Arc<[u32]>),
+    /// Rows of so many bytes from one or several places, to be written in `order`.
+    Rows(Vec<(Source<'a>, usize)>, Arc<[u32]>),
 }
 
 enum Source<'a> {
     Own(Vec<u8>),
+    Factors(Vec<Factors>),
     Borrowed(&'a [u8]),
 }
 
@@ -45,7 +47,9 @@ impl Part<'_> {
     fn len(&self) -> usize {
         match self {
             Part::Whole(bytes) => bytes.len(),
-            Part::Rows(_, width, order) => width * order.len(),
+            Part::Rows(columns, order) => {
+                columns.iter().map(|(_, width)| width).sum::<usize>() * order.len()
+            }
         }
     }
 
@@ -53,14 +57,20 @@ impl Part<'_> {
     fn emit(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self {
             Part::Whole(bytes) => out(bytes)?,
-            Part::Rows(source, width, order) => {
-                let bytes = match source {
-                    Source::Own(bytes) => bytes,
-                    Source::Borrowed(bytes) => *bytes,
-                };
-                let mut buffer = Vec::with_capacity((1 << 16) + width);
+            Part::Rows(columns, order) => {
+                let columns: Vec<(&[u8], usize)> = columns
+                    .iter()
+                    .map(|(source, width)| match source {
+                        Source::Own(bytes) => (&bytes[..], *width),
+                        Source::Factors(factors) => (bytemuck::cast_slice(factors), *width),
+                        Source::Borrowed(bytes) => (*bytes, *width),
+                    })
+                    .collect();
+                let mut buffer = Vec::with_capacity((1 << 16) + self.len() / order.len().max(1));
                 for &row in order.iter() {
-                    buffer.extend_from_slice(&bytes[row as usize * width..][..*width]);
+                    for &(bytes, width) in &columns {
+                        buffer.extend_from_slice(&bytes[row as usize * width..][..width]);
+                    }
                     if buffer.len() >= 1 << 16 {
                         out(&buffer)?;
                         buffer.clear();
@@ -77,8 +87,10 @@ impl Part<'_> {
 pub(super) struct Content<'s> {
     pub(super) space: &'s Space,
     pub(super) codes: Vec<u8>,
-    pub(super) factors: &'s [Factors],
+    pub(super) factors: Vec<Factors>,
     pub(super) trees: Vec<Tree>,
+    /// Of the blocks of the first tree's leaves.
+    pub(super) means: Centroids,
     pub(super) lists: Option<Lists>,
     pub(super) nibbles: Nibbles,
     pub(super) radii: Vec<f32>,
@@ -112,6 +124,7 @@ impl<'a> Image<'a> {
             codes,
             factors,
             mut trees,
+            means,
             lists,
             curve,
             nibbles,
@@ -138,12 +151,9 @@ impl<'a> Image<'a> {
                     }
                 });
         }
-        let leaves = Leaves::new(&trees);
+        let leaves = Leaves::new(&trees, &means);
         radii.resize(leaves.norm.len(), f32::INFINITY);
         let plane = nibbles.pack(&order);
-        let by = |f: fn(&Factors) -> f32| -> Vec<f32> {
-            order.iter().map(|&r| f(&factors[r as usize])).collect()
-        };
         let ids: Vec<i64> = order.iter().map(|&r| v.ids[r as usize]).collect();
         let mut parts = Vec::with_capacity(KINDS.len());
         for kind in KINDS {
@@ -156,9 +166,6 @@ impl<'a> Image<'a> {
                 Kind::LeafSum => Part::new(&leaves.sum),
                 Kind::LeafRows => Part::new(&leaves.rows),
                 Kind::Codes => Part::none(),
-                Kind::RowScale => Part::new(&by(|f| f.scale)),
-                Kind::RowNorm => Part::new(&by(|f| f.norm)),
-                Kind::RowError => Part::new(&by(|f| f.error)),
                 Kind::Ids => Part::new(&ids),
                 Kind::ById => Part::new(&position),
                 Kind::Lists => Part::new(&others),
@@ -170,15 +177,16 @@ impl<'a> Image<'a> {
                 Kind::Plane => Part::none(),
                 Kind::LeafRadius => Part::new(&radii),
                 Kind::Vectors => Part::Rows(
-                    Source::Borrowed(bytemuck::cast_slice(v.rows)),
-                    v.dim * 4,
+                    vec![(Source::Borrowed(bytemuck::cast_slice(v.rows)), v.dim * 4)],
                     order.clone(),
                 ),
             });
         }
         parts[Kind::Codes as usize - 1] = Part::Rows(
-            Source::Own(codes),
-            codes::stride(space.work()),
+            vec![
+                (Source::Own(codes), codes::stride(space.work())),
+                (Source::Factors(factors), size_of::<Factors>()),
+            ],
             order.clone(),
         );
         parts[Kind::Plane as usize - 1] = Part::Whole(plane);
@@ -232,7 +240,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The leaves of all trees, one after the other.
+/// The leaves of all trees, one after the other, and the means of the blocks of tree 0.
 #[derive(Default)]
 struct Leaves {
     first: Vec<u32>,
@@ -244,20 +252,24 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn new(trees: &[Tree]) -> Self {
+    fn new(trees: &[Tree], means: &Centroids) -> Self {
         let mut all = Leaves::default();
         for tree in trees {
-            all.first.push(all.norm.len() as u32);
-            let c = &tree.centroids;
-            all.codes.extend_from_slice(&c.codes);
-            all.scale.extend_from_slice(&c.scale);
-            all.norm.extend_from_slice(&c.norm);
-            all.sum.extend_from_slice(&c.sum);
-            all.rows
-                .extend(tree.starts.windows(2).map(|r| [r[0], r[1] - r[0]]));
-            all.rows.resize(all.norm.len(), [0, 0]);
+            let rows = tree.starts.windows(2).map(|r| [r[0], r[1] - r[0]]);
+            all.add(&tree.centroids, rows);
         }
+        all.add(means, std::iter::empty());
         all.first.push(all.norm.len() as u32);
         all
+    }
+
+    fn add(&mut self, c: &Centroids, rows: impl Iterator<Item = [u32; 2]>) {
+        self.first.push(self.norm.len() as u32);
+        self.codes.extend_from_slice(&c.codes);
+        self.scale.extend_from_slice(&c.scale);
+        self.norm.extend_from_slice(&c.norm);
+        self.sum.extend_from_slice(&c.sum);
+        self.rows.extend(rows);
+        self.rows.resize(self.norm.len(), [0, 0]);
     }
 }

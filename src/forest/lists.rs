@@ -20,10 +20,12 @@ use std::ops::Range;
 use anyhow::Result;
 use rayon::prelude::*;
 
+use super::centroids::Centroids;
 use super::partition::{FEW, NEAR, Rows, Tree};
 use super::space::{dot8, quantise};
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES, Second};
+use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
 use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 
@@ -90,80 +92,84 @@ impl Lists {
             block_bytes: self.bits.block_bytes(work),
             starts: &self.starts,
             rows: &self.rows,
-
             codes: &self.codes,
         }
     }
 
-    /// Codes all rows for the leaves of `tree`.
+    /// Codes all rows for the leaves of `tree`, whose blocks have these `means`.
     pub(crate) fn build(
         rows: &Rows,
         tree: &Tree,
+        means: &Centroids,
         (bits, copies): (Bits, usize),
         job: &Job,
     ) -> Result<Self> {
         let leaves = tree.centroids.norm.len();
         let second = if copies > 1 {
-            second_leaves(rows, tree, job)?
+            second_leaves(rows, tree, means, job)?
         } else {
             vec![u32::MAX; tree.rows.len()]
         };
-        let mut lists: Vec<Vec<u32>> = (0..leaves)
-            .map(|j| match tree.starts.get(j..j + 2) {
-                Some(r) => (r[0]..r[1]).collect(),
-                None => Vec::new(),
-            })
-            .collect();
-        for (position, &leaf) in second.iter().enumerate() {
-            if leaf != u32::MAX {
-                lists[leaf as usize].push(position as u32);
-            }
+        // How many rows each leaf holds, its own and those of others.
+        let mut counts = vec![0u32; leaves];
+        for (count, r) in counts.iter_mut().zip(tree.starts.windows(2)) {
+            *count = r[1] - r[0];
+        }
+        for &leaf in second.iter().filter(|&&leaf| leaf != u32::MAX) {
+            counts[leaf as usize] += 1;
         }
         let mut starts = vec![0u32];
-        for list in &lists {
-            starts.push(starts[starts.len() - 1] + list.len().next_multiple_of(BLOCK) as u32);
+        for count in &counts {
+            starts.push(starts[starts.len() - 1] + count.next_multiple_of(BLOCK as u32));
         }
         let slots = starts[leaves] as usize;
-        let block_bytes = bits.block_bytes(rows.space.work());
-        let mut out = Lists {
-            bits,
-            rows: vec![u32::MAX; slots],
-
-            codes: vec![0; slots / BLOCK * block_bytes],
-            starts,
-        };
-        // Cut the arrays at the leaves, to fill them in parallel.
-        let mut parts = Vec::with_capacity(leaves);
-        let mut r = &mut out.rows[..];
-        let mut codes = &mut out.codes[..];
-        for (j, list) in lists.iter().enumerate() {
-            let n = list.len().next_multiple_of(BLOCK);
-            let (rj, kj);
-            (rj, r) = r.split_at_mut(n);
-
-            (kj, codes) = codes.split_at_mut(n / BLOCK * block_bytes);
-            parts.push((j, list, rj, kj));
+        let mut list = vec![u32::MAX; slots];
+        let mut next: Vec<usize> = starts[..leaves].iter().map(|&s| s as usize).collect();
+        for (leaf, r) in tree.starts.windows(2).enumerate() {
+            let own = (r[1] - r[0]) as usize;
+            let to = &mut list[next[leaf]..][..own];
+            to.iter_mut().zip(r[0]..).for_each(|(to, p)| *to = p);
+            next[leaf] += own;
         }
-        parts.into_par_iter().try_for_each(|(j, list, r, codes)| {
-            job.check()?;
-            let mut coder = Coder::new(rows, tree, j);
-            for (i, &position) in list.iter().enumerate() {
-                r[i] = position;
-                let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
-                coder.code(tree.rows[position as usize], bits, block, i % BLOCK);
+        for (position, &leaf) in second.iter().enumerate() {
+            if leaf != u32::MAX {
+                list[next[leaf as usize]] = position as u32;
+                next[leaf as usize] += 1;
             }
-            for i in list.len()..list.len().next_multiple_of(BLOCK) {
-                let block = &mut codes[i / BLOCK * block_bytes..][..block_bytes];
-                bits.put_factors(block, i % BLOCK, f32::NAN, 0.0);
+        }
+        let block_bytes = bits.block_bytes(rows.space.work());
+        let mut codes = vec![0; slots / BLOCK * block_bytes];
+        // Cut the codes at the leaves, to fill them in parallel.
+        let mut parts = Vec::with_capacity(leaves);
+        let mut rest = &mut codes[..];
+        for (leaf, range) in starts.windows(2).enumerate() {
+            let range = range[0] as usize..range[1] as usize;
+            let part;
+            (part, rest) = rest.split_at_mut(range.len() / BLOCK * block_bytes);
+            parts.push((leaf, &list[range], part));
+        }
+        parts.into_par_iter().try_for_each(|(leaf, list, codes)| {
+            let mut coder = Coder::new(rows, tree, leaf);
+            for (list, block) in list
+                .chunks_exact(BLOCK)
+                .zip(codes.chunks_exact_mut(block_bytes))
+            {
+                job.check()?;
+                coder.block(list, bits, block);
             }
             Ok::<_, anyhow::Error>(())
         })?;
-        Ok(out)
+        Ok(Lists {
+            bits,
+            starts,
+            rows: list,
+            codes,
+        })
     }
 }
 
 /// The second leaf of every position.
-fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
+fn second_leaves(rows: &Rows, tree: &Tree, means: &Centroids, job: &Job) -> Result<Vec<u32>> {
     let blocks = tree.centroids.blocks();
     let mut second = vec![u32::MAX; tree.rows.len()];
     let mut parts = Vec::new();
@@ -180,20 +186,13 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
         let mut coder = Coder::new(rows, tree, j);
         let mut code = vec![128u8; rows.stride];
         // As for the first leaf, only those around it where there are many.
-        let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(j, NEAR));
+        let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(means, j, NEAR));
         let some = near.as_ref().map(|near| tree.centroids.pick(near));
         let candidates = some.as_ref().map_or(blocks, |some| some.blocks());
         for (i, second) in part.iter_mut().enumerate() {
             job.check()?;
             let row = tree.rows[first + i];
-            let length = coder.residual(row);
-            let unit = if length > 0.0 {
-                (1.0 / length) as f32
-            } else {
-                0.0
-            };
-            coder.residual.iter_mut().for_each(|r| *r *= unit);
-            let (scale, _) = quantise(&coder.residual, &mut code);
+            let (scale, along) = coder.unit_residual(row, &mut code);
             let factor = 2.0 * rows.factors[row as usize].scale;
             *second = codes::second_leaf(
                 level(),
@@ -203,7 +202,7 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
                     factor,
                     residual: &code,
                     residual_scale: scale,
-                    along: dot8(&coder.residual, &coder.point) as f32,
+                    along,
                     own: codes::leaf_score(&blocks, j, rows.code(row), factor),
                 },
             );
@@ -219,14 +218,17 @@ fn second_leaves(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
 /// Codes rows relative to one leaf.
 struct Coder<'a> {
     rows: &'a Rows<'a>,
+    /// Row numbers by position.
+    order: &'a [u32],
     centroid: Vec<f32>,
     point: Vec<f32>,
     residual: Vec<f32>,
-    levels: Vec<f32>,
+    /// Levels of the rows of one block, `[BLOCK][dimensions, padded to a step]`.
+    levels: Vec<u8>,
 }
 
 impl<'a> Coder<'a> {
-    fn new(rows: &'a Rows<'a>, tree: &Tree, leaf: usize) -> Self {
+    fn new(rows: &'a Rows<'a>, tree: &'a Tree, leaf: usize) -> Self {
         let c = &tree.centroids;
         let work = rows.space.work();
         let block = &c.codes[leaf / LANES * LANES * c.stride..][..LANES * c.stride];
@@ -235,14 +237,26 @@ impl<'a> Coder<'a> {
             .collect();
         Coder {
             rows,
+            order: &tree.rows,
             centroid,
             point: vec![0.0; work],
             residual: vec![0.0; work],
-            levels: vec![0.0; work],
+            levels: vec![0; BLOCK * work.next_multiple_of(8)],
         }
     }
 
+    /// The code of the unit vector from the centroid to a row; returns its scale, and its product with the row.
+    fn unit_residual(&mut self, row: u32, code: &mut [u8]) -> (f32, f32) {
+        dispatch::run(level(), UnitResidual(self, row, code))
+    }
+
+    /// Codes the rows at sixteen positions; `u32::MAX` is none.
+    fn block(&mut self, positions: &[u32], bits: Bits, block: &mut [u8]) {
+        dispatch::run(level(), CodeBlock(self, positions, bits, block));
+    }
+
     /// Point and residual of a row, as its code has it; returns the length of the residual.
+    #[inline(always)]
     fn residual(&mut self, row: u32) -> f64 {
         self.point.fill(0.0);
         self.rows.add_to(row, &mut self.point);
@@ -256,32 +270,68 @@ impl<'a> Coder<'a> {
         }
         dot8(&self.residual, &self.residual).sqrt()
     }
+}
 
-    /// Codes one row into its block.
-    fn code(&mut self, row: u32, bits: Bits, block: &mut [u8], lane: usize) {
-        let length = self.residual(row);
-        // The step of the best four equidistant levels for a normal distribution (Max 1960).
-        let step = 0.9957 * length / (self.residual.len() as f64).sqrt();
-        let per = if step > 1e-30 {
-            (1.0 / step) as f32
+struct UnitResidual<'a, 'b, 'c>(&'a mut Coder<'b>, u32, &'c mut [u8]);
+
+impl Task for UnitResidual<'_, '_, '_> {
+    type Output = (f32, f32);
+    #[inline(always)]
+    fn run(self) -> (f32, f32) {
+        let UnitResidual(coder, row, code) = self;
+        let length = coder.residual(row);
+        let unit = if length > 0.0 {
+            (1.0 / length) as f32
         } else {
             0.0
         };
-        for (d, (u, &r)) in self.levels.iter_mut().zip(&self.residual).enumerate() {
-            let l = match bits {
-                Bits::One => u8::from(r > 0.0),
-                Bits::Two => (r * per + 2.0).clamp(0.0, 3.0) as u8,
+        coder.residual.iter_mut().for_each(|r| *r *= unit);
+        let (scale, _) = quantise(&coder.residual, code);
+        (scale, dot8(&coder.residual, &coder.point) as f32)
+    }
+}
+
+struct CodeBlock<'a, 'b, 'c>(&'a mut Coder<'b>, &'c [u32], Bits, &'c mut [u8]);
+
+impl Task for CodeBlock<'_, '_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let CodeBlock(coder, positions, bits, block) = self;
+        let width = coder.levels.len() / BLOCK;
+        for (v, &position) in positions.iter().enumerate() {
+            let levels = v * width..(v + 1) * width;
+            if position == u32::MAX {
+                coder.levels[levels].fill(0);
+                bits.put_factors(block, v, f32::NAN, 0.0);
+                continue;
+            }
+            let length = coder.residual(coder.order[position as usize]);
+            // The step of the best four equidistant levels for a normal distribution (Max 1960).
+            let step = 0.9957 * length / (coder.residual.len() as f64).sqrt();
+            let per = if step > 1e-30 {
+                (1.0 / step) as f32
+            } else {
+                0.0
             };
-            *u = match bits {
-                Bits::One => 2.0 * f32::from(l) - 1.0,
-                Bits::Two => 2.0 * f32::from(l) - 3.0,
-            };
-            bits.put(block, lane, d, l);
+            let levels = &mut coder.levels[levels];
+            for (l, &r) in levels.iter_mut().zip(&coder.residual) {
+                *l = match bits {
+                    Bits::One => u8::from(r > 0.0),
+                    Bits::Two => (r * per + 2.0).clamp(0.0, 3.0) as i32 as u8,
+                };
+            }
+            // The point is used up: its place takes the levels as numbers.
+            let middle = if bits == Bits::One { 1.0 } else { 3.0 };
+            for (u, &l) in coder.point.iter_mut().zip(&*levels) {
+                *u = 2.0 * f32::from(l) - middle;
+            }
+            let along = dot8(&coder.residual, &coder.point);
+            let square = length * length;
+            let f = if along > 0.0 { square / along } else { 0.0 };
+            let constant = square + 2.0 * f * dot8(&coder.centroid, &coder.point);
+            bits.put_factors(block, v, constant as f32, (2.0 * f) as f32);
         }
-        let along = dot8(&self.residual, &self.levels);
-        let square = length * length;
-        let f = if along > 0.0 { square / along } else { 0.0 };
-        let constant = square + 2.0 * f * dot8(&self.centroid, &self.levels);
-        bits.put_factors(block, lane, constant as f32, (2.0 * f) as f32);
+        bits.pack(&coder.levels, block);
     }
 }

@@ -14,6 +14,7 @@
 //! * [`rotate`]: the turn that makes byte codes good.
 //! * [`partition`]: one tree, from [`cut`] rows and [`centroids`].
 //! * [`lists`]: the leaves of the first tree as codes of one or two bits a dimension, for approximate search.
+//! * [`directory`]: which leaves are near a query, without a look at all of them.
 //! * [`calibrate`]: how much of them a promised recall needs.
 //! * [`mod@build`]: all of it together, and an [`image`] of the file.
 //! * [`mod@format`]: the only place that knows the bytes.
@@ -31,6 +32,7 @@ mod calibrate;
 mod centroids;
 mod check;
 mod cut;
+mod directory;
 mod exact;
 mod file;
 mod format;

@@ -1,11 +1,12 @@
 //! Which rows an approximate search looks at: leaves near the query, or lists near the query.
 
+use super::directory::{Ranking, nearest};
 use super::format::Kind;
 use super::lists::View;
 use super::score::{CHUNK, Scan};
 use super::search::{Effort, Scratch};
 use crate::kernel::codes::{self, LANES};
-use crate::kernel::scan::estimates;
+use crate::kernel::scan::survivors;
 use crate::kernel::{level, select};
 
 /// Up to this many trees, all are searched whatever the budget.
@@ -67,63 +68,56 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     pub(super) fn lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
         let f = self.forest;
         let work = f.space.work();
-        self.rank(f.tree(0).1, s);
+        f.directory()
+            .rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
         s.scan
-            .prepare(lists.bits, &s.query[..work], self.query.scale);
+            .prepare(level(), lists.bits, &s.query[..work], self.query.scale);
         // Leaves, nearest first, until they have enough slots; then in the order of the file.
-        let each = (lists.rows.len() / s.scores.len().max(1)).max(1);
-        let mut least = effort.slots / each * 5 / 4 + 8;
-        let mut order = std::mem::take(&mut s.order);
+        let slots_of = |r: &Ranking, c: u32| lists.slots(r.leaf(c));
+        let each = (lists.rows.len() / f.tree(0).1.max(1)).max(1);
+        let mut least = effort.slots / each * 9 / 8 + 8;
         let taken = loop {
-            order = nearest(&s.scores, least, order, &mut s.places);
+            s.ranking.nearest(least, &mut s.leaves);
             let (mut slots, mut taken) = (0, 0);
-            while slots < effort.slots && taken < order.len() {
-                slots += lists.slots((order[taken] & 0xffff_ffff) as usize).len();
+            while slots < effort.slots && taken < s.leaves.len() {
+                slots += slots_of(&s.ranking, s.leaves[taken]).len();
                 taken += 1;
             }
-            if slots >= effort.slots || order.len() >= s.scores.len() || least > s.scores.len() {
+            if slots >= effort.slots || least > s.ranking.len() {
                 break taken;
             }
             least *= 2;
         };
-        order.truncate(taken);
+        s.leaves.truncate(taken);
         // The nearest eight set the limit; the rest in the order of the file, for the prefetcher's sake.
-        if let Some(rest) = order.get_mut(8..) {
-            rest.sort_unstable_by_key(|&key| key as u32);
+        if let Some(rest) = s.leaves.get_mut(8..) {
+            rest.sort_unstable();
         }
         let (least, most) = (effort.kept, effort.kept + effort.kept / 4 + 4);
         let mut limit = f32::INFINITY;
-        let mut list = std::mem::take(&mut s.list);
-        list.clear();
+        s.list.clear();
         s.estimates.clear();
-        for (i, key) in order.iter().enumerate() {
-            let leaf = |key: &u64| (key & 0xffff_ffff) as usize;
-            let slots = lists.slots(leaf(key));
-            let next = order.get(i + 1).map_or(0..0, |key| lists.slots(leaf(key)));
-            s.values.resize(slots.len(), 0.0);
-            let (codes, next) = (lists.codes_of(&slots), lists.codes_of(&next));
-            estimates(
+        let mut slots = s.leaves.first().map_or(0..0, |&c| slots_of(&s.ranking, c));
+        for (i, &leaf) in s.leaves.iter().enumerate() {
+            let next = s.leaves.get(i + 1);
+            let next = next.map_or(0..0, |&c| slots_of(&s.ranking, c));
+            survivors(
                 level(),
                 &s.scan,
-                codes,
-                next,
-                s.scores[leaf(key)],
-                &mut s.values,
-            );
-            select::pairs(
-                level(),
-                &s.values,
-                limit,
+                lists.codes_of(&slots),
+                lists.codes_of(&next),
+                (s.ranking.score(leaf), limit),
                 slots.start as u32,
-                &mut list,
+                &mut s.list,
                 &mut s.estimates,
             );
-            if list.len() > 3 * most || i + 1 == order.len() {
+            if s.list.len() > 3 * most || i + 1 == s.leaves.len() {
                 limit = select::limit_for(level(), &s.estimates, least, most).min(limit);
-                keep(limit, &mut list, &mut s.estimates);
+                keep(limit, &mut s.list, &mut s.estimates);
             }
+            slots = next;
         }
-        s.order = order;
+        let mut list = std::mem::take(&mut s.list);
         for slot in &mut list {
             *slot = lists.rows[*slot as usize];
         }
@@ -226,38 +220,4 @@ fn once(list: &mut Vec<u32>, n: usize, table: &mut Vec<u32>) {
         table[at] = p;
         (p as usize) < n
     });
-}
-
-/// The `least` leaves with the smallest scores (or somewhat more, or all), nearest first, the first of equals first.
-/// The low half of an entry is the leaf.
-pub(super) fn nearest(
-    scores: &[f32],
-    least: usize,
-    mut order: Vec<u64>,
-    places: &mut Vec<u32>,
-) -> Vec<u64> {
-    let limit = select::limit_for(level(), scores, least, least + least / 2 + 8);
-    places.clear();
-    select::places(level(), scores, limit, 0, places);
-    order.clear();
-    order.extend(
-        places
-            .iter()
-            .map(|&j| u64::from(ordered(scores[j as usize])) << 32 | u64::from(j)),
-    );
-    order.sort_unstable();
-    order
-}
-
-/// A score as an integer that orders the same way; NaN last.
-fn ordered(score: f32) -> u32 {
-    if score.is_nan() {
-        return u32::MAX;
-    }
-    let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 0 {
-        bits | 1 << 31
-    } else {
-        !bits
-    }
 }

@@ -25,13 +25,13 @@ use crate::kernel::dispatch::{self, Task};
 use crate::kernel::{codes, level};
 
 /// Rounds of assignment before the last one.
-const SETTLE: usize = 2;
+const SETTLE: usize = 3;
 /// Rows handled between two looks at the job.
 const CHUNK: usize = 1024;
 /// Up to this many leaves every row is compared with every leaf.
-pub(crate) const FEW: usize = 2560;
+pub(crate) const FEW: usize = 512;
 /// Leaves that a row is compared with otherwise.
-pub(crate) const NEAR: usize = 384;
+pub(crate) const NEAR: usize = 256;
 
 /// The rows as codes, by row number (the rank of the rowid).
 pub(crate) struct Rows<'a> {
@@ -221,6 +221,7 @@ fn assign(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<
 
 /// As `assign`, each row compared with the leaves around its last one.
 fn assign_near(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
+    let means = centroids.means();
     let parts = tree
         .starts
         .par_windows(2)
@@ -231,7 +232,7 @@ fn assign_near(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Re
             if members.is_empty() {
                 return Ok(Vec::new());
             }
-            let near = centroids.near(j, NEAR);
+            let near = centroids.near(&means, j, NEAR);
             let some = centroids.pick(&near);
             let mut code = Vec::with_capacity(members.len() * rows.stride);
             members

@@ -98,7 +98,14 @@ pub(super) fn radii(rows: &Rows, tree: &Tree) -> Vec<f32> {
                 .map(|k| lane[k / 4 * 64 + leaf % LANES * 4 + k % 4])
                 .collect();
             let mut dots = vec![0i32; members.len()];
-            codes::gather_dots(level(), rows.codes, members, &center, &mut dots);
+            codes::gather_dots(
+                level(),
+                rows.codes,
+                rows.stride,
+                members,
+                &center,
+                &mut dots,
+            );
             let (scale, norm) = (f64::from(c.scale[leaf]), f64::from(c.norm[leaf]));
             for (&row, &dot) in members.iter().zip(&dots) {
                 let f = &rows.factors[row as usize];
@@ -143,11 +150,9 @@ impl<B: AsRef<[u8]>> Forest<B> {
         let c = self.blocks(0, leaves);
         let rows: &[[u32; 2]] = self.section(Kind::LeafRows);
         let radii: &[f32] = self.section(Kind::LeafRadius);
-        let codes: &[u8] = self.section(Kind::Codes);
-        let (scale, norm, error) = self.factors();
         for (leaf, (&[first, count], &radius)) in rows[..leaves].iter().zip(radii).enumerate() {
             for p in (first as usize..).take(count as usize) {
-                let row = &codes[p * c.stride..][..c.stride];
+                let (row, f) = self.code(p);
                 let lane = &c.codes[leaf / LANES * LANES * c.stride..];
                 let dot: i64 = row
                     .iter()
@@ -157,9 +162,9 @@ impl<B: AsRef<[u8]>> Forest<B> {
                         (i64::from(x) - 128) * i64::from(c)
                     })
                     .sum();
-                let square = f64::from(c.norm[leaf]) + f64::from(norm[p])
-                    - 2.0 * f64::from(c.scale[leaf]) * f64::from(scale[p]) * dot as f64;
-                let reach = square.max(0.0).sqrt() + f64::from(error[p]);
+                let square = f64::from(c.norm[leaf]) + f64::from(f.norm)
+                    - 2.0 * f64::from(c.scale[leaf]) * f64::from(f.scale) * dot as f64;
+                let reach = square.max(0.0).sqrt() + f64::from(f.error);
                 ensure!(
                     reach <= f64::from(radius) * (1.0 + 1e-6) + 1e-30,
                     "index file: a row lies beyond the radius of leaf {leaf}"

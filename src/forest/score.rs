@@ -66,26 +66,15 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// Consecutive rows.
     pub(super) fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
         let f = self.forest;
-        let stride = f.space.stride();
-        let codes: &[u8] = f.section(Kind::Codes);
-        let (scale, norm, error) = f.factors();
+        let width = f.space.record();
+        let records: &[u8] = f.section(Kind::Codes);
         let mut at = from;
         while at < to {
             let n = CHUNK.min(to - at);
-            s.dots.resize(CHUNK, 0);
-            codes::row_dots(
-                level(),
-                &codes[at * stride..][..n * stride],
-                &s.query,
-                &mut s.dots[..n],
-            );
-            let chunk = Chunk {
-                dots: &s.dots[..n],
-                scale: &scale[at..at + n],
-                norm: &norm[at..at + n],
-                error: &error[at..at + n],
-            };
-            self.chunk(&chunk, |i| (at + i) as u32, &mut s.near, &mut s.kept);
+            s.dots.resize(n, 0);
+            let some = &records[at * width..][..n * width];
+            codes::row_dots(level(), some, width, &s.query, &mut s.dots);
+            self.rows(n, |i| (at + i) as u32, s);
             at += n;
         }
     }
@@ -93,27 +82,31 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// Rows anywhere, at most a chunk of them.
     pub(super) fn some(&mut self, positions: &[u32], s: &mut Scratch) {
         let f = self.forest;
-        let n = positions.len();
-        s.dots.resize(CHUNK, 0);
-        codes::gather_dots(
-            level(),
-            f.section(Kind::Codes),
-            positions,
-            &s.query,
-            &mut s.dots,
-        );
-        let (scale, norm, error) = f.factors();
-        for (to, from) in s.gathered.iter_mut().zip([scale, norm, error]) {
-            to.clear();
-            to.extend(positions.iter().map(|&p| from[p as usize]));
+        let (records, width) = (f.section(Kind::Codes), f.space.record());
+        s.dots.resize(positions.len(), 0);
+        codes::gather_dots(level(), records, width, positions, &s.query, &mut s.dots);
+        self.rows(positions.len(), |i| positions[i], s);
+    }
+
+    /// `n` rows whose dot products have been computed.
+    fn rows(&mut self, n: usize, position: impl Fn(usize) -> u32, s: &mut Scratch) {
+        let [scale, norm, error] = &mut s.gathered;
+        scale.clear();
+        norm.clear();
+        error.clear();
+        for i in 0..n {
+            let (_, f) = self.forest.code(position(i) as usize);
+            scale.push(f.scale);
+            norm.push(f.norm);
+            error.push(f.error);
         }
         let chunk = Chunk {
-            dots: &s.dots[..n],
-            scale: &s.gathered[0],
-            norm: &s.gathered[1],
-            error: &s.gathered[2],
+            dots: &s.dots,
+            scale,
+            norm,
+            error,
         };
-        self.chunk(&chunk, |i| positions[i], &mut s.near, &mut s.kept);
+        self.chunk(&chunk, position, &mut s.near, &mut s.kept);
     }
 
     /// Scores those rows of a chunk that the bound does not leave out.

@@ -13,6 +13,7 @@
 
 use rustc_hash::FxHashSet;
 
+use super::directory::Ranking;
 use super::file::Forest;
 use super::format::Kind;
 use super::score::{EIGHT, Query, Scan};
@@ -58,7 +59,8 @@ pub struct Scratch {
     pub(super) near: Vec<(f32, u32)>,
     pub(super) scan: ScanQuery,
     pub(super) estimates: Vec<f32>,
-    pub(super) values: Vec<f32>,
+    pub(super) ranking: Ranking,
+    pub(super) leaves: Vec<u32>,
     pub(super) places: Vec<u32>,
     pub(super) table: Vec<u32>,
 }

@@ -30,7 +30,8 @@ pub(crate) enum Role {
 }
 
 /// What is stored beside a code.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::NoUninit, bytemuck::AnyBitPattern)]
+#[repr(C)]
 pub(crate) struct Factors {
     /// s: the code times this is the point.
     pub(crate) scale: f32,
@@ -145,6 +146,11 @@ impl Space {
         codes::stride(self.work())
     }
 
+    /// Bytes of a code with its factors behind it: a search wants both at once.
+    pub(crate) fn record(&self) -> usize {
+        self.stride() + size_of::<Factors>()
+    }
+
     /// What a vector is multiplied with to become a point.
     #[inline(always)]
     pub(crate) fn multiplier(metric: Metric, unit: f64, x: &[f32], role: Role) -> f64 {
@@ -213,14 +219,16 @@ impl Space {
         }
         let (scale, codes_squared) = quantise(p, out);
         let mut square = [0.0f64; 8];
-        let mut add = |k: usize, p: f32, c: u8| {
+        let (p8, c8) = (p.as_chunks::<8>(), out.as_chunks::<8>());
+        for (p, c) in p8.0.iter().zip(c8.0) {
+            for k in 0..8 {
+                let e = f64::from(p[k]) - f64::from(scale) * f64::from(i32::from(c[k]) - 128);
+                square[k] += e * e;
+            }
+        }
+        for (k, (&p, &c)) in p8.1.iter().zip(&out[p8.0.len() * 8..]).enumerate() {
             let e = f64::from(p) - f64::from(scale) * f64::from(i32::from(c) - 128);
             square[k] += e * e;
-        };
-        for (p, c) in p.chunks(8).zip(out.chunks(8)) {
-            for (k, (&p, &c)) in p.iter().zip(c).enumerate() {
-                add(k, p, c);
-            }
         }
         let error = self.error(square.iter().sum(), norm);
         Some(Factors {
@@ -294,7 +302,14 @@ impl Space {
 /// The code of `p` into `out`, its scale, and the sum of squares of the code.
 #[inline(always)]
 pub(crate) fn quantise(p: &[f32], out: &mut [u8]) -> (f32, i64) {
-    let largest = p.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let mut lanes = [0.0f32; 16];
+    let (wide, rest) = p.as_chunks::<16>();
+    for p in wide {
+        for (m, x) in lanes.iter_mut().zip(p) {
+            *m = if x.abs() > *m { x.abs() } else { *m };
+        }
+    }
+    let largest = lanes.iter().chain(rest).fold(0.0f32, |m, x| m.max(x.abs()));
     out.fill(128);
     // Below this 127 / largest overflows; the whole vector goes into the error instead.
     if largest < 1e-30 {

@@ -63,35 +63,43 @@ impl Blocks<'_> {
 
 /// Dot products of consecutive rows with one query code.
 ///
-/// `codes` holds `out.len()` rows of `query.len()` bytes; `query` is in -127..=127, zero where it pads.
+/// `rows` holds `out.len()` rows of `width` bytes, which begin with codes of `query.len()` bytes; `query` is in
+/// -127..=127, zero where it pads.
 ///
 /// # Panics
 /// When `codes` is too short.
-pub fn row_dots(level: Level, codes: &[u8], query: &[i8], out: &mut [i32]) {
-    assert!(codes.len() >= out.len() * query.len());
+pub fn row_dots(level: Level, rows: &[u8], width: usize, query: &[i8], out: &mut [i32]) {
+    assert!(width >= query.len() && rows.len() >= out.len() * width);
     let n = out.len();
-    // SAFETY: the assertion above keeps every row of 0..n inside `codes`; the level was detected.
-    unsafe { dots(level, codes.as_ptr(), |i| i, n, query, out) }
+    // SAFETY: the assertion above keeps every row of 0..n inside `rows`; the level was detected.
+    unsafe { dots(level, rows.as_ptr(), |i| i * width, n, query, out) }
 }
 
-/// Dot products of the rows at `positions` with one query code.
+/// Dot products of the rows at `positions` with one query code; rows as in [`row_dots`].
 ///
 /// # Panics
-/// When a position lies outside `codes` or `out` is shorter than `positions`.
-pub fn gather_dots(level: Level, codes: &[u8], positions: &[u32], query: &[i8], out: &mut [i32]) {
-    let rows = codes.len().checked_div(query.len()).unwrap_or(0);
-    assert!(positions.iter().all(|&p| (p as usize) < rows) && positions.len() <= out.len());
-    let size = query.len();
+/// When a position lies outside `rows` or `out` is shorter than `positions`.
+pub fn gather_dots(
+    level: Level,
+    rows: &[u8],
+    width: usize,
+    positions: &[u32],
+    query: &[i8],
+    out: &mut [i32],
+) {
+    let many = rows.len().checked_div(width).unwrap_or(0);
+    assert!(width >= query.len() && positions.len() <= out.len());
+    assert!(positions.iter().all(|&p| (p as usize) < many));
     for &p in positions {
-        prefetch(&codes[p as usize * size..][..size]);
+        prefetch(&rows[p as usize * width..][..width]);
     }
-    let row = |i: usize| positions[i] as usize;
+    let row = |i: usize| positions[i] as usize * width;
     // SAFETY: every position was just checked against the number of rows; the level was detected.
-    unsafe { dots(level, codes.as_ptr(), row, positions.len(), query, out) }
+    unsafe { dots(level, rows.as_ptr(), row, positions.len(), query, out) }
 }
 
 /// # Safety
-/// `row(i)` for `i < n` must be a row of `codes`, the processor must have `level`, `n <= out.len()`.
+/// At `row(i)` for `i < n` a code must begin, the processor must have `level`, `n <= out.len()`.
 #[inline(always)]
 unsafe fn dots(
     level: Level,
@@ -112,9 +120,7 @@ unsafe fn dots(
         _ => {
             for (i, o) in out[..n].iter_mut().enumerate() {
                 // SAFETY: the caller promises that the row lies inside the codes.
-                let r = unsafe {
-                    std::slice::from_raw_parts(codes.add(row(i) * query.len()), query.len())
-                };
+                let r = unsafe { std::slice::from_raw_parts(codes.add(row(i)), query.len()) };
                 *o = r
                     .iter()
                     .zip(query)
@@ -132,19 +138,84 @@ unsafe fn dots(
 pub fn leaf_scores(level: Level, blocks: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
     blocks.check();
     assert!(row.len() == blocks.stride && out.len() == blocks.leaves());
+    let all = blocks.leaves() / LANES;
     match level {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: lengths were checked above; the level was detected.
-        Level::Avx512 => unsafe { x86::scores_avx512(blocks, row, factor, out) },
+        Level::Avx512 => unsafe { x86::scores_avx512(blocks, all, |b| b, row, factor, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx2 => unsafe { x86::scores_avx2(blocks, row, factor, out) },
+        Level::Avx2 => unsafe { x86::scores_avx2(blocks, all, |b| b, row, factor, out) },
         _ => {
             for (b, out) in out.chunks_exact_mut(LANES).enumerate() {
                 let dots = block_dots(blocks, b, row);
                 for j in 0..LANES {
                     let leaf = b * LANES + j;
                     out[j] = score(blocks, leaf, dots[j], factor);
+                }
+            }
+        }
+    }
+}
+
+/// Rows that [`row_scores`] likes to have at once.
+pub const TILE: usize = 4;
+
+/// Scores of all leaves for some rows, `[factors.len()][leaves]`.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn row_scores(level: Level, blocks: &Blocks, rows: &[u8], factors: &[f32], out: &mut [f32]) {
+    blocks.check();
+    assert_eq!(rows.len(), factors.len() * blocks.stride);
+    assert_eq!(out.len(), factors.len() * blocks.leaves());
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512 && factors.len() == TILE {
+        // SAFETY: lengths were checked above; the level was detected.
+        unsafe { x86::tile_scores_avx512(blocks, rows, factors, out) };
+        return;
+    }
+    for ((row, &factor), out) in rows
+        .chunks_exact(blocks.stride)
+        .zip(factors)
+        .zip(out.chunks_exact_mut(blocks.leaves()))
+    {
+        leaf_scores(level, blocks, row, factor, out);
+    }
+}
+
+/// Scores of the leaves of some blocks for one row: sixteen for each of `which`, which may be in any order.
+///
+/// # Panics
+/// When lengths do not fit or a block does not exist.
+pub fn block_scores(
+    level: Level,
+    blocks: &Blocks,
+    which: &[u32],
+    row: &[u8],
+    factor: f32,
+    out: &mut [f32],
+) {
+    blocks.check();
+    let all = blocks.leaves() / LANES;
+    assert!(which.iter().all(|&b| (b as usize) < all) && out.len() == which.len() * LANES);
+    assert_eq!(row.len(), blocks.stride);
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: lengths and blocks were checked above; the level was detected.
+        Level::Avx512 => unsafe {
+            x86::scores_avx512(blocks, which.len(), |i| which[i] as usize, row, factor, out);
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe {
+            x86::scores_avx2(blocks, which.len(), |i| which[i] as usize, row, factor, out);
+        },
+        _ => {
+            for (&b, out) in which.iter().zip(out.chunks_exact_mut(LANES)) {
+                let dots = block_dots(blocks, b as usize, row);
+                for j in 0..LANES {
+                    out[j] = score(blocks, b as usize * LANES + j, dots[j], factor);
                 }
             }
         }
@@ -325,9 +396,9 @@ mod tests {
                 let positions: Vec<u32> = (0..n as u32).rev().collect();
                 for level in levels() {
                     let mut out = vec![0; n];
-                    row_dots(level, &codes, &query, &mut out);
+                    row_dots(level, &codes, stride, &query, &mut out);
                     assert!((0..n).all(|i| out[i] == plain(i)), "{level:?} {stride}");
-                    gather_dots(level, &codes, &positions, &query, &mut out);
+                    gather_dots(level, &codes, stride, &positions, &query, &mut out);
                     assert!(
                         (0..n).all(|i| out[i] == plain(n - 1 - i)),
                         "{level:?} {stride}"
@@ -382,9 +453,21 @@ mod tests {
                         leaf_scores(level, &blocks, row, factor, &mut got);
                         let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                         assert_eq!(bits(&got), bits(&want), "{level:?} {stride} {leaves}");
+                        let all: Vec<u32> = (0..(leaves / LANES) as u32).rev().collect();
+                        block_scores(level, &blocks, &all, row, factor, &mut got);
+                        let back = got.rchunks(LANES).flatten().copied().collect::<Vec<_>>();
+                        assert_eq!(bits(&back), bits(&want), "{level:?} {stride} {leaves}");
                     }
                     let mut out = vec![0; 9];
                     nearest_leaves(level, &blocks, &rows, &factors, &mut out);
+                    let (four, mut tile) = (TILE * stride, vec![0.0; TILE * leaves]);
+                    row_scores(level, &blocks, &rows[..four], &factors[..TILE], &mut tile);
+                    for (i, got) in tile.chunks(leaves).enumerate() {
+                        let mut want = vec![0.0; leaves];
+                        let row = &rows[i * stride..][..stride];
+                        leaf_scores(Level::Portable, &blocks, row, factors[i], &mut want);
+                        assert_eq!(got, want, "{level:?} {stride} {leaves}");
+                    }
                     let dot = block_dots(&blocks, 0, &rows[..stride])[3];
                     let second = Second {
                         row: &rows[..stride],

@@ -3,7 +3,7 @@
 // Several arrays are walked by one index: registers, rows, blocks.
 #![allow(clippy::needless_range_loop)]
 
-use super::{Blocks, LANES, Second, score};
+use super::{Blocks, LANES, Second, TILE};
 use std::arch::x86_64::*;
 
 /// # Safety
@@ -27,10 +27,10 @@ pub(super) unsafe fn dots_avx512(
     unsafe {
         while i + 4 <= n {
             let p = [
-                codes.add(row(i) * stride),
-                codes.add(row(i + 1) * stride),
-                codes.add(row(i + 2) * stride),
-                codes.add(row(i + 3) * stride),
+                codes.add(row(i)),
+                codes.add(row(i + 1)),
+                codes.add(row(i + 2)),
+                codes.add(row(i + 3)),
             ];
             let mut acc = [_mm512_setzero_si512(); 4];
             let mut j = 0;
@@ -58,7 +58,7 @@ pub(super) unsafe fn dots_avx512(
             i += 4;
         }
         while i < n {
-            let p = codes.add(row(i) * stride);
+            let p = codes.add(row(i));
             let mut acc = _mm512_setzero_si512();
             let mut j = 0;
             while j < full {
@@ -110,7 +110,7 @@ pub(super) unsafe fn dots_avx2(
     // SAFETY: full loads stay below `stride` bytes of a row and of the query; the tail is read through slices.
     unsafe {
         for (i, out) in out[..n].iter_mut().enumerate() {
-            let p = codes.add(row(i) * stride);
+            let p = codes.add(row(i));
             let mut acc = _mm256_setzero_si256();
             let mut j = 0;
             while j < full {
@@ -130,45 +130,58 @@ pub(super) unsafe fn dots_avx2(
     }
 }
 
+/// Scores of `n` blocks, sixteen for each.
+///
 /// # Safety
-/// Lengths as checked by `leaf_scores`.
+/// `block(i)` for `i < n` must be blocks, `out` must hold `n` times sixteen, `row` one code.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn scores_avx2(b: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
+pub(super) unsafe fn scores_avx2(
+    b: &Blocks,
+    n: usize,
+    block: impl Fn(usize) -> usize,
+    row: &[u8],
+    factor: f32,
+    out: &mut [f32],
+) {
     let ones = _mm256_set1_epi16(1);
-    for block in 0..b.leaves() / LANES {
+    let factor = _mm256_set1_ps(factor);
+    for i in 0..n {
+        let block = block(i);
         let mut acc = [_mm256_setzero_si256(); 2];
         for four in 0..b.stride / 4 {
             let r = i32::from_le_bytes([
-                row[four * 4] ^ 128,
-                row[four * 4 + 1] ^ 128,
-                row[four * 4 + 2] ^ 128,
-                row[four * 4 + 3] ^ 128,
+                row[four * 4],
+                row[four * 4 + 1],
+                row[four * 4 + 2],
+                row[four * 4 + 3],
             ]);
-            let r = _mm256_set1_epi32(r);
+            let r = _mm256_set1_epi32(r ^ 0x8080_8080_u32 as i32);
+            let size = _mm256_abs_epi8(r);
             for (half, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: block, four and half index 32 of the block's 16 * stride bytes.
                 let c = unsafe {
                     let at = block * LANES * b.stride + four * 64 + half * 32;
                     _mm256_loadu_si256(b.codes.as_ptr().add(at).cast())
                 };
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(r), _mm256_sign_epi8(c, r));
+                let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(c, r));
                 *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(pairs, ones));
             }
         }
-        let mut dots = [0i32; LANES];
-        // SAFETY: sixteen i32.
-        unsafe {
-            _mm256_storeu_si256(dots.as_mut_ptr().cast(), acc[0]);
-            _mm256_storeu_si256(dots.as_mut_ptr().add(8).cast(), acc[1]);
-        }
-        for j in 0..LANES {
-            let leaf = block * LANES + j;
-            out[leaf] = score(b, leaf, dots[j], factor);
+        for (half, acc) in acc.into_iter().enumerate() {
+            let at = block * LANES + half * 8;
+            // SAFETY: eight leaves of the block, eight places of `out`.
+            unsafe {
+                let scale = _mm256_loadu_ps(b.scale.as_ptr().add(at));
+                let norm = _mm256_loadu_ps(b.norm.as_ptr().add(at));
+                let product = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(acc));
+                let score = _mm256_sub_ps(norm, _mm256_mul_ps(factor, product));
+                _mm256_storeu_ps(out.as_mut_ptr().add(i * LANES + half * 8), score);
+            }
         }
     }
 }
 
-/// Scaled dot products `scale[j] * dot` of `N` blocks from `block` on, for `R` rows.
+/// Scaled dot products `scale[j] * dot` of `N` blocks, for `R` rows.
 ///
 /// # Safety
 /// The blocks and rows must exist.
@@ -176,18 +189,18 @@ pub(super) unsafe fn scores_avx2(b: &Blocks, row: &[u8], factor: f32, out: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn products<const R: usize, const N: usize>(
     b: &Blocks,
-    block: usize,
+    blocks: [usize; N],
     rows: [*const u8; R],
 ) -> [[__m512; N]; R] {
     let mut acc = [[_mm512_setzero_si512(); N]; R];
     let size = LANES * b.stride;
     // SAFETY: the caller's promise; each step reads 64 bytes of a block and four of a row.
     unsafe {
-        let base = b.codes.as_ptr().add(block * size);
+        let base = blocks.map(|block| b.codes.as_ptr().add(block * size));
         for four in 0..b.stride / 4 {
             let mut c = [_mm512_setzero_si512(); N];
             for n in 0..N {
-                c[n] = _mm512_loadu_si512(base.add(n * size + four * 64).cast());
+                c[n] = _mm512_loadu_si512(base[n].add(four * 64).cast());
             }
             for r in 0..R {
                 let q = _mm512_set1_epi32(rows[r].add(four * 4).cast::<i32>().read_unaligned());
@@ -198,7 +211,7 @@ unsafe fn products<const R: usize, const N: usize>(
         }
         let mut out = [[_mm512_setzero_ps(); N]; R];
         for n in 0..N {
-            let at = (block + n) * LANES;
+            let at = blocks[n] * LANES;
             let scale = _mm512_loadu_ps(b.scale.as_ptr().add(at));
             let offset = _mm512_slli_epi32(_mm512_loadu_si512(b.sum.as_ptr().add(at).cast()), 7);
             for r in 0..R {
@@ -212,7 +225,7 @@ unsafe fn products<const R: usize, const N: usize>(
     }
 }
 
-/// Scores of `N` blocks from `block` on, for `R` rows.
+/// Scores of `N` blocks, for `R` rows.
 ///
 /// # Safety
 /// The blocks and rows must exist.
@@ -220,15 +233,15 @@ unsafe fn products<const R: usize, const N: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn tile<const R: usize, const N: usize>(
     b: &Blocks,
-    block: usize,
+    blocks: [usize; N],
     rows: [*const u8; R],
     factor: [__m512; R],
 ) -> [[__m512; N]; R] {
     // SAFETY: the caller's promise.
-    let mut out = unsafe { products::<R, N>(b, block, rows) };
+    let mut out = unsafe { products::<R, N>(b, blocks, rows) };
     for n in 0..N {
         // SAFETY: as above.
-        let norm = unsafe { _mm512_loadu_ps(b.norm.as_ptr().add((block + n) * LANES)) };
+        let norm = unsafe { _mm512_loadu_ps(b.norm.as_ptr().add(blocks[n] * LANES)) };
         for r in 0..R {
             out[r][n] = _mm512_sub_ps(norm, _mm512_mul_ps(factor[r], out[r][n]));
         }
@@ -262,14 +275,14 @@ pub(super) unsafe fn second_avx512(b: &Blocks, s: &Second) -> u32 {
     // SAFETY: `block` stays below the number of blocks.
     unsafe {
         while block + 4 <= n {
-            let p = products::<2, 4>(b, block, rows);
+            let p = products::<2, 4>(b, [block, block + 1, block + 2, block + 3], rows);
             for k in 0..4 {
                 keep(block + k, p[0][k], p[1][k]);
             }
             block += 4;
         }
         while block < n {
-            let p = products::<2, 1>(b, block, rows);
+            let p = products::<2, 1>(b, [block], rows);
             keep(block, p[0][0], p[1][0]);
             block += 1;
         }
@@ -291,25 +304,73 @@ fn least(best: __m512, at: __m512i, none: u32) -> u32 {
     _mm512_mask_reduce_min_epu32(those, places)
 }
 
+/// Scores of `n` blocks, sixteen for each.
+///
 /// # Safety
-/// Lengths as checked by `leaf_scores`.
+/// `block(i)` for `i < n` must be blocks, `out` must hold `n` times sixteen, `row` one code.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn scores_avx512(b: &Blocks, row: &[u8], factor: f32, out: &mut [f32]) {
-    let n = b.leaves() / LANES;
+pub(super) unsafe fn scores_avx512(
+    b: &Blocks,
+    n: usize,
+    block: impl Fn(usize) -> usize,
+    row: &[u8],
+    factor: f32,
+    out: &mut [f32],
+) {
     let (rows, factor) = ([row.as_ptr()], [_mm512_set1_ps(factor)]);
-    let mut block = 0;
-    // SAFETY: `block` stays below the number of blocks, `out` holds sixteen floats for each.
+    let mut i = 0;
+    // SAFETY: the caller's promise.
     unsafe {
-        while block + 4 <= n {
-            let s = tile::<1, 4>(b, block, rows, factor);
+        while i + 4 <= n {
+            let four = [block(i), block(i + 1), block(i + 2), block(i + 3)];
+            let s = tile::<1, 4>(b, four, rows, factor);
             for k in 0..4 {
-                _mm512_storeu_ps(out.as_mut_ptr().add((block + k) * LANES), s[0][k]);
+                _mm512_storeu_ps(out.as_mut_ptr().add((i + k) * LANES), s[0][k]);
+            }
+            i += 4;
+        }
+        while i < n {
+            let s = tile::<1, 1>(b, [block(i)], rows, factor);
+            _mm512_storeu_ps(out.as_mut_ptr().add(i * LANES), s[0][0]);
+            i += 1;
+        }
+    }
+}
+
+/// # Safety
+/// Lengths as checked by `row_scores`, `TILE` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn tile_scores_avx512(b: &Blocks, rows: &[u8], factors: &[f32], out: &mut [f32]) {
+    let n = b.leaves() / LANES;
+    let mut p = [rows.as_ptr(); TILE];
+    let mut factor = [_mm512_setzero_ps(); TILE];
+    for r in 0..TILE {
+        // SAFETY: `TILE` rows, as the caller promises.
+        p[r] = unsafe { rows.as_ptr().add(r * b.stride) };
+        factor[r] = _mm512_set1_ps(factors[r]);
+    }
+    let mut block = 0;
+    // SAFETY: `block` stays below the number of blocks, `out` holds sixteen floats for each and row.
+    unsafe {
+        let out = out.as_mut_ptr();
+        let put = |r: usize, block: usize, s: __m512| {
+            _mm512_storeu_ps(out.add(r * b.leaves() + block * LANES), s);
+        };
+        while block + 4 <= n {
+            let four = [block, block + 1, block + 2, block + 3];
+            let s = tile::<TILE, 4>(b, four, p, factor);
+            for r in 0..TILE {
+                for k in 0..4 {
+                    put(r, block + k, s[r][k]);
+                }
             }
             block += 4;
         }
         while block < n {
-            let s = tile::<1, 1>(b, block, rows, factor);
-            _mm512_storeu_ps(out.as_mut_ptr().add(block * LANES), s[0][0]);
+            let s = tile::<TILE, 1>(b, [block], p, factor);
+            for r in 0..TILE {
+                put(r, block, s[r][0]);
+            }
             block += 1;
         }
     }
@@ -364,7 +425,7 @@ unsafe fn nearest_tile<const R: usize>(
     // SAFETY: `block` stays below the number of blocks.
     unsafe {
         while block + 4 <= n {
-            let s = tile::<R, 4>(b, block, p, factor);
+            let s = tile::<R, 4>(b, [block, block + 1, block + 2, block + 3], p, factor);
             for r in 0..R {
                 for k in 0..4 {
                     keep(block + k, r, s[r][k]);
@@ -373,7 +434,7 @@ unsafe fn nearest_tile<const R: usize>(
             block += 4;
         }
         while block < n {
-            let s = tile::<R, 1>(b, block, p, factor);
+            let s = tile::<R, 1>(b, [block], p, factor);
             for r in 0..R {
                 keep(block, r, s[r][0]);
             }
