@@ -23,7 +23,7 @@ use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
 
 /// Rows taken as queries.
-const QUERIES: usize = 1024;
+const QUERIES: usize = 768;
 /// One query in this many is asked for the neighbours of every class, the others for those of the first alone.
 const DEEP: usize = 4;
 /// Numbers of neighbours that points are made for.
@@ -128,7 +128,7 @@ pub(crate) fn curve(
             let mut best: Option<(f64, usize, usize)> = None;
             for (&slots, found) in ladder.iter().zip(&found) {
                 for (&kept, &found) in KEPT[class].iter().zip(&found[class]) {
-                    let cost = cost(lists, slots, kept);
+                    let cost = cost(lists, rows.stride, slots, kept);
                     if f64::from(found) >= least && best.is_none_or(|b| cost < b.0) {
                         best = Some((cost, slots, kept));
                     }
@@ -147,9 +147,10 @@ fn goal(promise: f32) -> f64 {
     f64::from(promise) + MARGIN * (1.0 - f64::from(promise))
 }
 
-/// Nanoseconds, about: slots are read in a row, a second look is a miss in the cache (measured).
-fn cost(lists: &View, slots: usize, kept: usize) -> f64 {
-    slots as f64 * (0.3 + 0.02 * lists.block_bytes as f64 / 16.0) + kept as f64 * 30.0
+/// Nanoseconds, about: slots are read in a row, a second look is a miss in the cache for each line (measured).
+fn cost(lists: &View, stride: usize, slots: usize, kept: usize) -> f64 {
+    slots as f64 * (0.4 + 0.04 * lists.block_bytes as f64 / 16.0)
+        + kept as f64 * (25.0 + 8.0 * stride as f64 / 64.0)
 }
 
 /// Numbers of slots to try.

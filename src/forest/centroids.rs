@@ -101,7 +101,8 @@ impl Centroids {
 
     /// The mean of each block of sixteen leaves, for a [`Directory`].
     pub(crate) fn means(&self) -> Self {
-        let work = self.stride;
+        // A tree without rows has no stride.
+        let work = self.stride.max(1);
         let mut points = vec![0.0f32; self.norm.len() / LANES * work];
         for (block, point) in points.chunks_exact_mut(work).enumerate() {
             let codes = &self.codes[block * LANES * work..][..LANES * work];

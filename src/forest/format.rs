@@ -29,7 +29,7 @@
 //! 13 vectors     f32 [n][dim]       in order of position, as they came
 //! 14 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
 //! 15 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
-//! 16 list codes  u8  [slots / 16][16 steps + 64]             see kernel/scan.rs; constant NaN where a slot pads
+//! 16 list codes  u8  [slots / 16][16 steps + 96]             see kernel/scan.rs; constant NaN where a slot pads
 //! 17 plane       u8  [n / 32, rounded up][block bytes]        see kernel/nibble.rs; zeros where a block pads
 //! 18 leaf radius f32 [leaves]       no row of the leaf is farther from its coded centroid; infinite beyond tree 0
 //! (14 to 16 are empty, or one start, where an index has no lists)

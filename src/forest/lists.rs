@@ -18,6 +18,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
+use half::bf16;
 use rayon::prelude::*;
 
 use super::centroids::Centroids;
@@ -329,8 +330,10 @@ impl Task for CodeBlock<'_, '_, '_> {
             let along = dot8(&coder.residual, &coder.point);
             let square = length * length;
             let f = if along > 0.0 { square / along } else { 0.0 };
-            let constant = square + 2.0 * f * dot8(&coder.centroid, &coder.point);
-            bits.put_factors(block, v, constant as f32, (2.0 * f) as f32);
+            // The gain as it will be read, so that its rounding tells only where query and centroid differ.
+            let gain = bf16::from_f64(2.0 * f).to_f32();
+            let constant = square + f64::from(gain) * dot8(&coder.centroid, &coder.point);
+            bits.put_factors(block, v, constant as f32, gain);
         }
         bits.pack(&coder.levels, block);
     }

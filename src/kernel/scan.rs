@@ -12,9 +12,9 @@
 //!               and Le Scouarnec 2015), scaled to seven bits, so that two sums fit a byte; four steps at a time
 //! ```
 //!
-//! A block is the codes of sixteen rows, then sixteen pairs of numbers, `constant` and `gain`, each the upper half of an
-//! f32 (bfloat16): one sequential stream without gaps, since reading it is what a search spends its time on. The two
-//! are good to one part in 256, where the estimate itself is good to one in twenty or so.
+//! A block is the codes of sixteen rows, their `constant` (f32), and their `gain` (bfloat16, the upper half of an f32): one
+//! sequential stream without gaps, since reading it is what a search spends its time on. A gain is good to one part in
+//! 256, where the estimate itself is good to one in twenty or so; constants cancel large numbers, and need all bits.
 //!
 //! The estimate of row v is `base + constant[v] - gain[v] * (unit * x)`, x = 2 <g, c> - m sum(g) for two bits and the sum
 //! of table entries for one (`base` carries the rest). Sums are integers and the f32 steps are the same everywhere,
@@ -31,8 +31,10 @@ mod x86;
 
 /// Rows in a block.
 pub const BLOCK: usize = 16;
-/// Bytes of a line, and of the pairs of numbers behind the codes.
+/// Bytes of a line, and of the constants behind the codes.
 const LINE: usize = 64;
+/// Bytes of the two numbers of sixteen rows.
+const FACTORS: usize = LINE + 2 * BLOCK;
 /// Bytes of a step: one of each row.
 const STEP: usize = BLOCK;
 
@@ -63,23 +65,28 @@ impl Bits {
     /// Bytes of a block of sixteen codes.
     #[must_use]
     pub fn block_bytes(self, dim: usize) -> usize {
-        self.steps(dim) * STEP + LINE
+        self.steps(dim) * STEP + FACTORS
     }
 
     /// Puts the two numbers of one row into its block of sixteen codes.
     pub fn put_factors(self, block: &mut [u8], row: usize, constant: f32, gain: f32) {
-        let at = block.len() - LINE + 4 * row;
-        block[at..at + 2].copy_from_slice(&bf16::from_f32(gain).to_le_bytes());
-        block[at + 2..at + 4].copy_from_slice(&bf16::from_f32(constant).to_le_bytes());
+        let (constants, gains) = block.split_at_mut(block.len() - 2 * BLOCK);
+        let at = constants.len() - LINE + 4 * row;
+        constants[at..at + 4].copy_from_slice(&constant.to_le_bytes());
+        gains[2 * row..][..2].copy_from_slice(&bf16::from_f32(gain).to_le_bytes());
     }
 
     /// The two numbers of one row of a block: (constant, gain).
     #[must_use]
     #[inline(always)]
     pub fn factors(self, block: &[u8], row: usize) -> (f32, f32) {
-        let at = block.len() - LINE + 4 * row;
-        let half = |at: usize| bf16::from_le_bytes([block[at], block[at + 1]]).to_f32_const();
-        (half(at + 2), half(at))
+        let (constants, gains) = block.split_at(block.len() - 2 * BLOCK);
+        let c = &constants[constants.len() - LINE + 4 * row..][..4];
+        let gain = bf16::from_le_bytes([gains[2 * row], gains[2 * row + 1]]);
+        (
+            f32::from_le_bytes([c[0], c[1], c[2], c[3]]),
+            gain.to_f32_const(),
+        )
     }
 
     /// Packs the levels (0..2 or 0..4) of sixteen rows, `[16][a multiple of the dimensions in a byte]`, into a block.
@@ -87,7 +94,7 @@ impl Bits {
     #[inline(always)]
     pub fn pack(self, levels: &[u8], block: &mut [u8]) {
         let width = levels.len() / BLOCK;
-        let end = block.len() - LINE;
+        let end = block.len() - FACTORS;
         let (codes, per) = (&mut block[..end], self.per_byte());
         match self {
             Bits::One => {
@@ -185,7 +192,7 @@ impl ScanQuery {
     }
 
     fn block_bytes(&self) -> usize {
-        self.steps * STEP + LINE
+        self.steps * STEP + FACTORS
     }
 }
 
@@ -318,7 +325,7 @@ pub fn survivors(
 /// The estimates of one block.
 #[inline(always)]
 fn one_block(query: &ScanQuery, bits: Bits, block: &[u8], base: f32) -> [f32; BLOCK] {
-    let codes = &block[..block.len() - LINE];
+    let codes = &block[..block.len() - FACTORS];
     let sums = match bits {
         Bits::One => one_any(query, codes),
         Bits::Two => two_any(query, codes),

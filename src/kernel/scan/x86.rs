@@ -155,16 +155,17 @@ unsafe fn one_avx512(query: &ScanQuery, p: *const u8) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn block_avx512<const B: usize>(query: &ScanQuery, p: *const u8, base: __m512) -> __m512 {
-    // SAFETY: the caller's promise; sixteen pairs stand behind the codes.
+    // SAFETY: the caller's promise; constants and gains stand behind the codes.
     unsafe {
         let sums = if B == 1 {
             one_avx512(query, p)
         } else {
             two_avx512(query, p)
         };
-        let pairs = _mm512_loadu_si512(p.add(query.steps * STEP).cast());
-        let constant = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(!0xffff)));
-        let gain = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
+        let p = p.add(query.steps * STEP);
+        let constant = _mm512_loadu_ps(p.cast());
+        let gain = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.add(LINE).cast()));
+        let gain = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(gain));
         let (unit, least) = (_mm512_set1_ps(query.unit), _mm512_set1_ps(query.least));
         let x = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_cvtepi32_ps(sums)), least);
         _mm512_sub_ps(_mm512_add_ps(base, constant), _mm512_mul_ps(gain, x))
@@ -331,7 +332,7 @@ unsafe fn one_avx2(query: &ScanQuery, p: *const u8) -> [__m256i; 2] {
 #[target_feature(enable = "avx2")]
 unsafe fn block_avx2<const B: usize>(query: &ScanQuery, p: *const u8, base: f32) -> [__m256; 2] {
     let (unit, least) = (_mm256_set1_ps(query.unit), _mm256_set1_ps(query.least));
-    // SAFETY: the caller's promise; sixteen pairs stand behind the codes.
+    // SAFETY: the caller's promise; constants and gains stand behind the codes.
     unsafe {
         let sums = if B == 1 {
             one_avx2(query, p)
@@ -340,9 +341,10 @@ unsafe fn block_avx2<const B: usize>(query: &ScanQuery, p: *const u8, base: f32)
         };
         let mut out = [_mm256_setzero_ps(); 2];
         for (half, out) in out.iter_mut().enumerate() {
-            let pairs = _mm256_loadu_si256(p.add(query.steps * STEP + half * 32).cast());
-            let constant = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(!0xffff)));
-            let gain = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
+            let p = p.add(query.steps * STEP);
+            let constant = _mm256_loadu_ps(p.add(half * 32).cast());
+            let gain = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(LINE + half * 16).cast()));
+            let gain = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(gain));
             let x = _mm256_add_ps(_mm256_mul_ps(unit, _mm256_cvtepi32_ps(sums[half])), least);
             let fixed = _mm256_add_ps(_mm256_set1_ps(base), constant);
             *out = _mm256_sub_ps(fixed, _mm256_mul_ps(gain, x));
