@@ -240,19 +240,23 @@ pub fn estimates(level: Level, query: &ScanQuery, codes: &[u8], base: f32, out: 
         #[cfg(target_arch = "x86_64")]
         // SAFETY: lengths were checked above; the level was detected.
         (Level::Avx512, Bits::Two) => unsafe {
-            x86::estimates_avx512::<2>(query, codes, base, out)
+            x86::estimates_avx512::<2>(query, codes, base, out);
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         (Level::Avx512, Bits::One) => unsafe {
-            x86::estimates_avx512::<1>(query, codes, base, out)
+            x86::estimates_avx512::<1>(query, codes, base, out);
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (Level::Avx2, Bits::Two) => unsafe { x86::estimates_avx2::<2>(query, codes, base, out) },
+        (Level::Avx2, Bits::Two) => unsafe {
+            x86::estimates_avx2::<2>(query, codes, base, out);
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (Level::Avx2, Bits::One) => unsafe { x86::estimates_avx2::<1>(query, codes, base, out) },
+        (Level::Avx2, Bits::One) => unsafe {
+            x86::estimates_avx2::<1>(query, codes, base, out);
+        },
         _ => {
             for (block, out) in codes
                 .chunks_exact(query.block_bytes())
