@@ -561,3 +561,25 @@ fn documents_have_vectors_by_their_rowid_and_new_ones_are_inferred_the_same_ever
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn the_recipe_for_items_finds_what_belongs_together() {
+    let conn = memory();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/item2vec.sql");
+    conn.execute_batch(&std::fs::read_to_string(script).unwrap())
+        .unwrap();
+    let rates = rows(&conn, "SELECT hits_in_10 FROM hit_rate");
+    let [popular, together, item2vec] = [0, 1, 2].map(|i| match rates[i][0] {
+        Value::Real(rate) => rate,
+        ref other => panic!("{other:?}"),
+    });
+    assert!(
+        item2vec > 2.0 * popular && item2vec > 0.8 * together,
+        "{popular} {together} {item2vec}"
+    );
+    let n: i64 = one(
+        &conn,
+        "SELECT count(*) FROM most_similar('items', 'kind7-3', NULL, 7) WHERE word LIKE 'kind7-%'",
+    );
+    assert!(n >= 5, "{n}");
+}
