@@ -124,6 +124,46 @@ SELECT * FROM most_similar('words', '["two", "seven"]');
 SELECT * FROM most_similar('words', NULL);
 SELECT * FROM annoy_sweep('empty', 'v', 1);
 
+-- Files of models, and the rest of the family.
+SELECT model_import('m', 'no/such/model.bin');
+SELECT model_import('m', 'Cargo.toml');
+SELECT model_import('m', 'Cargo.toml', '{"format":"word2vec"}');
+SELECT model_import('m', 'Cargo.toml', '{"format":"npy", "words":"Cargo.toml"}');
+SELECT model_import('m', 'Cargo.toml', '{"format":"fvecs"}');
+SELECT model_import('m', 'Cargo.toml', '{"format":"fasttext"}');
+SELECT model_import('m', 'Cargo.toml', '{"format":"csv"}');
+SELECT model_import('m', 'Cargo.toml', '{"encoding":"utf-8"}');
+SELECT model_import('words', 'Cargo.toml');
+SELECT model_export('words', 'Cargo.toml', '{"format":"glove"}');
+SELECT model_export('words', 'words.csv');
+SELECT model_export('nowhere', 'words.bin');
+SELECT vectors_write('Cargo.toml', 'items', 'v', '{"format":"npy"}');
+SELECT vectors_write('v.txt', 'items', 'v');
+SELECT count(*) FROM vectors_read('no/such/vectors.npy');
+SELECT count(*) FROM vectors_read('Cargo.toml');
+SELECT count(*) FROM evaluate_word_analogies('words', 'LICENSE-MIT');
+SELECT count(*) FROM evaluate_word_pairs('words', 'Cargo.toml');
+SELECT count(*) FROM evaluate_word_pairs('words', 'Cargo.toml', '{"method":"3cosmul"}');
+SELECT * FROM most_similar('words', 'two', NULL, 3, NULL, 'cosine');
+SELECT * FROM most_similar('words', 'two', NULL, 3, 'items_index', '3cosmul');
+SELECT n_similarity('words', '["two"]', '[]');
+SELECT text_vector('words', 'two', '{"weight":"tfidf"}');
+SELECT word2vec_update('nowhere', 'lines', 'body');
+SELECT word2vec_update('words', 'empty', 'body');
+SELECT word2vec_update('words', 'lines', 'body', '{"vector_size":9}');
+SELECT phrases_train('p', 'lines', 'body', '{"scoring":"npmi"}');
+SELECT phrases_train('p', 'lines', 'text');
+SELECT phrases_apply('words', 'two three');
+SELECT fasttext_train('f', 'lines', 'body', '{"min_m":3}');
+SELECT fasttext_train('f', 'lines', 'body');
+SELECT fasttext_train('f', 'lines', 'body', '{"deterministic":1}');
+SELECT doc2vec_train('d', 'lines', 'body', '{"max_memory":64}');
+SELECT fasttext_vector('words', 'seven');
+SELECT doc2vec_train('d', 'lines', 'body', '{"sg":1}');
+SELECT doc2vec_train('items', 'lines', 'body', '{"min_count":1}');
+SELECT doc2vec_train('d', 'empty', 'body');
+SELECT doc2vec_infer('words', 'two');
+
 -- What takes long is for the user alone, not for views; what is timed only reads.
 SELECT * FROM annoy_time('DELETE FROM items');
 SELECT * FROM annoy_time('SELECT ?1');
@@ -146,3 +186,7 @@ SELECT word2vec_train('m', 'long', 'body', '{"min_count":1, "epochs":100000}');
 CREATE VIRTUAL TABLE i USING annoy(many, v, trees=10000);
 --! interrupted
 SELECT * FROM annoy_sweep('many', 'v', 10000);
+--! interrupted
+SELECT doc2vec_train('d', 'long', 'body', '{"min_count":1, "epochs":100000}');
+--! interrupted
+SELECT fasttext_train('f', 'long', 'body', '{"min_count":1, "epochs":100000}');

@@ -81,6 +81,7 @@ impl Doc2vecOptions {
             dm_concat: dm_concat && dm,
             dbow_words: dbow_words && !dm,
         };
+        options.base.check_plain()?;
         let n = options.segments() * options.base.vector_size.next_multiple_of(16);
         if n > 1 << 20 {
             bail!(

@@ -275,6 +275,16 @@ impl Options {
         })
     }
 
+    /// For models whose training knows neither `max_memory` nor `deterministic`.
+    pub(super) fn check_plain(&self) -> Result<()> {
+        if self.max_memory.is_some() || self.deterministic {
+            bail!(
+                "options 'max_memory' and 'deterministic' are word2vec's alone: leave them out (one thread is repeatable)"
+            );
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         if !self.hs && self.negative == 0 {
             bail!(

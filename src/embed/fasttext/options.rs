@@ -45,8 +45,10 @@ impl FasttextOptions {
             }
         }
         let more: Vec<&str> = FasttextOptions::NAMES.iter().chain(more).copied().collect();
+        let base = Options::from_pairs(rest, &more)?;
+        base.check_plain()?;
         Ok(FasttextOptions {
-            base: Options::from_pairs(rest, &more)?,
+            base,
             min_n,
             max_n,
             bucket,
