@@ -33,20 +33,24 @@ const PROMISES: [f32; 14] = [
     0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99, 0.995, 0.999,
 ];
 /// How much of what is missing to 1 a point must do better than its promise.
-const MARGIN: f64 = 0.05;
+const MARGIN: f64 = 0.08;
 /// Estimates kept for a second look, for each class.
-const KEPT: [[usize; 12]; 2] = [
-    [16, 20, 26, 34, 44, 58, 76, 100, 140, 200, 280, 420],
-    [120, 140, 170, 200, 240, 290, 350, 420, 560, 720, 900, 1200],
+const KEPT: [[usize; 16]; 2] = [
+    [
+        16, 21, 27, 35, 46, 60, 78, 100, 130, 170, 220, 285, 370, 480, 625, 800,
+    ],
+    [
+        120, 140, 160, 185, 210, 240, 275, 315, 360, 415, 475, 550, 640, 750, 900, 1200,
+    ],
 ];
 /// How many neighbours query number `i` is asked for.
 fn wanted(i: usize) -> usize {
     CLASSES[usize::from(i.is_multiple_of(DEEP))]
 }
 /// How much longer each replay is than the one before.
-const GROWTH: f64 = 1.15;
+const GROWTH: f64 = 1.08;
 /// Replays between two looks at whether all promises are kept.
-const STAGE: usize = 6;
+const STAGE: usize = 10;
 
 /// One point of the curve.
 pub(crate) type Point = [f32; 4];
@@ -64,10 +68,14 @@ pub(crate) fn curve(
     job: &Job,
 ) -> Result<Vec<Point>> {
     let n = rows.factors.len();
+    // Evenly over the leaves, so that easy and hard regions have their share.
     let mut random = Random::new(seed, 0xca11);
-    let mut asked: Vec<u32> = (0..QUERIES).map(|_| random.below(n) as u32).collect();
+    let each = n.div_ceil(QUERIES).max(1);
+    let mut asked: Vec<u32> = (0..n)
+        .step_by(each)
+        .map(|from| tree.rows[from + random.below(each.min(n - from))])
+        .collect();
     asked.sort_unstable();
-    asked.dedup();
     let truth = truths(rows, &asked, job)?;
     let places = Places::new(&asked, &truth, tree, lists, n);
     let directory = Directory {

@@ -93,7 +93,8 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         if let Some(rest) = s.leaves.get_mut(8..) {
             rest.sort_unstable();
         }
-        let (least, most) = (effort.kept, effort.kept + effort.kept / 4 + 4);
+        let little = effort.kept / 16;
+        let (least, most) = (effort.kept - little, effort.kept + little + 2);
         let mut limit = f32::INFINITY;
         s.list.clear();
         s.estimates.clear();
