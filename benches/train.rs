@@ -3,7 +3,7 @@
 //! The corpus has one document a line, tokens separated by spaces; without one, 1.5 M tokens are drawn by Zipf's law.
 //! Each further argument is a JSON object of training options and gives one line. `SQLITE_ANNOY_ISA` chooses the
 //! instruction set. Times are the best of three, because a shared machine only ever adds time.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout)]
 
 use std::time::Instant;
 

@@ -1,0 +1,115 @@
+//! CBOW: groups of neighbouring positions, whose means are summed up together and share their noise.
+
+use anyhow::Result;
+
+use super::{CBOW_NOISE, GROUP, Worker, collect};
+use crate::embed::options::CbowGradient;
+use crate::kernel::window::{Mean, SOON};
+
+impl Worker<'_> {
+    /// Trains the positions `from..to` of the kept document, a group at a time.
+    pub(super) fn cbow(&mut self, from: usize, to: usize) -> Result<()> {
+        let shared = self.shared;
+        let n_noise = CBOW_NOISE * shared.options.negative;
+        for first in (from..to).step_by(GROUP) {
+            let last = (first + GROUP).min(to);
+            self.means_of(first, last, from);
+            let n = self.centers.len();
+            if n == 0 {
+                continue;
+            }
+            shared.steps.gather(&mut self.span);
+            let measured = self.is_measured();
+            if measured {
+                self.losses[self.epoch].n += n as u64;
+            }
+            if let Some(output) = &shared.output {
+                self.pairs.clear();
+                for (m, &center) in self.centers.iter().enumerate() {
+                    self.pairs
+                        .push(self.means[m], self.errors[m], output.row(center));
+                }
+                let drawn = (first - from) / GROUP * n_noise;
+                self.fetch_group(last, drawn + n_noise);
+                shared.steps.pairs(&mut self.pairs);
+                if measured {
+                    self.add_loss(self.pairs.loss())?;
+                }
+                self.block.clear_inputs();
+                for m in 0..n {
+                    self.block.input(self.means[m], self.errors[m]);
+                }
+                collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], None);
+                self.noise_steps(None, 1.0 / CBOW_NOISE as f32, measured)?;
+            } else {
+                shared.steps.clear(&mut self.span);
+            }
+            if shared.nodes.is_some() {
+                for m in 0..n {
+                    self.block.clear_inputs();
+                    self.block.input(self.means[m], self.errors[m]);
+                    self.tree_steps(self.centers[m], measured)?;
+                }
+            }
+            shared.steps.scatter(&mut self.span);
+        }
+        Ok(())
+    }
+
+    /// Asks for the rows of the group that begins at a position: the words that enter its windows, its centres, and its
+    /// noise words, which begin at `drawn`.
+    fn fetch_group(&mut self, first: usize, drawn: usize) {
+        let shared = self.shared;
+        let Some(output) = &shared.output else { return };
+        let n = self.kept.len();
+        let entering = first + shared.options.window;
+        for &row in &self.rows[entering.min(n)..(entering + GROUP).min(n)] {
+            self.pairs.fetch(row);
+        }
+        for &id in &self.kept[first.min(n)..(first + GROUP).min(n)] {
+            self.pairs.fetch(output.row(id));
+        }
+        for &id in self.noise.iter().skip(drawn).take(SOON) {
+            self.block.fetch(output.row(id));
+        }
+    }
+
+    /// Lays out the span of the positions `first..last`, the means of their contexts, and the centres.
+    fn means_of(&mut self, first: usize, last: usize, from: usize) {
+        let options = self.shared.options;
+        let corrected = options.cbow_gradient == CbowGradient::Corrected;
+        self.span.clear();
+        self.centers.clear();
+        let mut windows = [(0, 0); GROUP];
+        let (mut low, mut high) = (first, last);
+        for (window, position) in windows.iter_mut().zip(first..last) {
+            *window = self.window(position, from);
+            low = low.min(window.0);
+            high = high.max(window.1);
+        }
+        self.span.rows(&self.rows[low..high]);
+        for (&(window_low, window_high), position) in windows.iter().zip(first..last) {
+            let n_context = window_high - window_low - 1;
+            if n_context == 0 {
+                continue;
+            }
+            let m = self.centers.len();
+            let inverse = 1.0 / n_context as f32;
+            self.span.mean(Mean {
+                from: window_low - low,
+                to: window_high - low,
+                own: position - low,
+                factor: if options.cbow_mean { inverse } else { 1.0 },
+                // See `CbowGradient`: gensim has it the other way round.
+                share: if options.cbow_mean == corrected {
+                    inverse
+                } else {
+                    1.0
+                },
+                mean: self.means[m],
+                error: self.errors[m],
+            });
+            self.centers.push(self.kept[position]);
+        }
+    }
+}
