@@ -495,10 +495,11 @@ mod tests {
         r#""dm_concat":1"#,
     ];
 
-    /// Documents of two topics in turn.
+    /// Documents of two topics in turn. Every other word is the same in all, so that its neighbours do not tell what a
+    /// word may be, only its document does.
     fn trained(kind: &str, more: &str) -> (Doc2vec, Matrix) {
         let text = format!(
-            r#"{{"vector_size":10, "min_count":1, "sample":0, "window":2, "epochs":40, "alpha":0.05, {kind} {more}}}"#
+            r#"{{"vector_size":10, "min_count":1, "sample":0, "window":1, "epochs":40, "alpha":0.05, {kind} {more}}}"#
         );
         let options = options(&text).unwrap();
         let mut reader = DocumentReader::new(&options.base);
@@ -506,7 +507,9 @@ mod tests {
         for d in 0..40 {
             let topic = ["a b c d e f", "u v w x y z"][d % 2];
             let words: Vec<&str> = topic.split(' ').collect();
-            let text: Vec<&str> = (0..15).map(|_| words[random.below(6) as usize]).collect();
+            let text: Vec<&str> = (0..15)
+                .flat_map(|_| ["m", words[random.below(6) as usize]])
+                .collect();
             reader.add(d as i64, &text.join(" "), || Ok(())).unwrap();
         }
         let (vocabulary, documents) = reader.finish().unwrap();

@@ -30,7 +30,7 @@ pub struct Summary {
     pub effective_words: u64,
     /// Mean loss of each epoch in nats, `None` if it had nothing to train. For skip-gram the mean over pairs of centre
     /// and context, for CBOW over centres, of the training objective: -log sigma of the true score, plus what the noise
-    /// words (or the nodes of the tree) contribute. Measured before each update, on every 32nd step.
+    /// words (or the nodes of the tree) contribute. Measured before each update, on every 31st step.
     pub losses: Vec<Option<f64>>,
 }
 

@@ -19,8 +19,8 @@ use crate::embed::vocab::WordId;
 use crate::kernel::Level;
 use crate::kernel::window::{Bags, Block, INPUTS, OUTPUTS, Row, Steps};
 
-/// The loss is measured on every 32nd word.
-const LOSS_EVERY: u64 = 32;
+/// The loss is measured on one word in so many: a prime, so that words which come round in step are not always left out.
+const LOSS_EVERY: u64 = 31;
 
 /// What is predicted.
 pub(super) struct Targets<'a> {

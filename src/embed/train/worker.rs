@@ -23,8 +23,9 @@ const CBOW_NOISE: usize = 2;
 /// Skip-gram fetches the rows of the window this many positions ahead.
 const AHEAD: usize = 2;
 
-/// The loss is measured on every 32nd step: its exponentials would cost a tenth of the time.
-const LOSS_EVERY: u32 = 32;
+/// The loss is measured on one step in so many: its exponentials would cost a tenth of the time. A prime, so that words
+/// which come round in step are not always left out.
+const LOSS_EVERY: u32 = 31;
 
 /// Sum and number of the losses measured in an epoch.
 #[derive(Debug, Clone, Default)]
