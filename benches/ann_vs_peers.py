@@ -5,6 +5,7 @@
     cargo build --release
     python benches/ann_vs_peers.py                              # GloVe, 390,000 x 50, fetched by pip
     python benches/ann_vs_peers.py --fashion                    # Debian: apt-get install dataset-fashion-mnist
+    python benches/ann_vs_peers.py --growth                     # cost of a query at 10,000, 100,000 and 1,000,000 rows
     python benches/ann_vs_peers.py --npy base.npy queries.npy   # your own float32 rows
 
 One thread, one query at a time, queries that are not in the index, in random order; builds use all cores. Every query
@@ -31,6 +32,16 @@ def fashion():
         gzip.open(f"/usr/share/datasets/fashion-mnist/{name}-images-idx3-ubyte.gz").read()[16:], np.uint8
     ).reshape(-1, 784).astype(np.float32)
     return "fashion-mnist", read("train"), read("t10k")
+
+
+def enlarged(rows, n, seed=3):
+    """The first n rows; more than there are: a row and a quarter of the difference of two others, so that the new ones
+    spread as the old ones do."""
+    if n <= len(rows):
+        return rows[:n]
+    random = np.random.default_rng(seed)
+    a, b, c = (random.integers(len(rows), size=n - len(rows)) for _ in range(3))
+    return np.concatenate([rows, rows[a] + 0.25 * (rows[b] - rows[c])]).astype(np.float32)
 
 
 def truth(base, queries, cosine):
@@ -73,11 +84,17 @@ class Ours:
 
     def settings(self):
         searched = [{"search_k": n} for n in (250, 500, 1000, 2000, 4000, 8000, 16000, 32000)]
-        return [json.dumps(s) for s in searched + [{"recall": r} for r in (0.8, 0.9, 0.95, 0.99)]]
+        return [json.dumps(s) for s in searched + [{"recall": r} for r in (0.8, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)]]
 
     def search(self, query, setting):
         sql = "SELECT rowid FROM knn_annoy('ix', ?, ?, ?)"
         return [row[0] for row in self.db.execute(sql, (query.tobytes(), K, setting))]
+
+
+    def exact(self, query, cosine):
+        options = json.dumps({"metric": "cosine" if cosine else "l2", "threads": 1})
+        sql = "SELECT rowid FROM knn_exact('t', 'v', ?, ?, ?)"
+        return [row[0] for row in self.db.execute(sql, (query.tobytes(), K, options))]
 
 
 class Hnswlib:
@@ -173,9 +190,50 @@ def best(points, recall):
     return max((qps for r, qps in points if r >= recall), default=None)
 
 
+def growth(options, name, rows, queries, cosine):
+    """What a query costs as a table grows."""
+    print(f"{name}, {options.metric}, {len(queries):,} queries, recall@{K}; {date.today()}\n")
+    print("| rows | build, s | us a query at recall .95 | at .99 | knn_exact, us |\n|---|---|---|---|---|", flush=True)
+    curve = []
+    for n in (10_000, 30_000, 100_000, 300_000, 1_000_000):
+        base = enlarged(rows, n)
+        nearest = truth(base, queries, cosine)
+        ours = Ours(options.library)
+        seconds = ours.build(base, cosine)
+        cells = []
+        for promise in (0.95, 0.99):
+            recall, qps = measure(ours, queries, nearest, json.dumps({"recall": promise}))
+            cells.append(f"{1e6 / qps:.0f} ({recall:.3f})")
+            curve.append((np.log10(n), 1e6 / qps, f"recall {promise}"))
+        some = queries[:300]
+        start = time.perf_counter()
+        for query in some:
+            ours.exact(query, cosine)
+        exact = (time.perf_counter() - start) / len(some) * 1e6
+        curve.append((np.log10(n), exact, "knn_exact"))
+        print(f"| {n:,} | {seconds:.2f} | {' | '.join(cells)} | {exact:.0f} |", flush=True)
+    if options.svg:
+        plot(options, curve, f"{name}, {options.metric}", "log10 of the number of rows", "microseconds a query")
+
+
+def plot(options, curve, title, x, y):
+    """Draws (x, y, name) with the extension's own plot_line."""
+    import apsw
+    db = apsw.Connection(":memory:")
+    db.enable_load_extension(True)
+    db.load_extension(options.library)
+    db.execute("CREATE TABLE p(x, y, name)")
+    db.executemany("INSERT INTO p VALUES(?, ?, ?)", sorted((float(x), float(y), name) for x, y, name in curve))
+    look = json.dumps({"title": title, "x_label": x, "y_label": y, "log_y": True})
+    svg = db.execute("SELECT plot_line(x, y, name, ?) FROM p", (look,)).fetchone()[0]
+    with open(options.svg, "w") as file:
+        file.write(svg)
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--fashion", action="store_true")
+    options.add_argument("--growth", action="store_true", help="ours alone, from 10,000 to a million rows")
     options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
     options.add_argument("--metric", choices=["cosine", "l2"], default="cosine")
     options.add_argument("--queries", type=int, default=3000)
@@ -193,6 +251,8 @@ def main():
     cosine = options.metric == "cosine"
     if cosine:
         queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-30)
+    if options.growth:
+        return growth(options, name, base, queries, cosine)
     nearest = truth(base, queries, cosine)
 
     lists = max(256, 1 << int(np.log2(4 * len(base) ** 0.5)))
@@ -215,17 +275,8 @@ def main():
         print(f"| {peer.name} | {seconds:.1f} | {' | '.join(cells)} |", flush=True)
         del peer
     if options.svg:
-        import apsw
-        db = apsw.Connection(":memory:")
-        db.enable_load_extension(True)
-        db.load_extension(options.library)
-        db.execute("CREATE TABLE p(recall, qps, name)")
-        db.executemany("INSERT INTO p VALUES(?, ?, ?)", sorted(curves))
-        look = json.dumps({"title": f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}",
-                           "x_label": f"recall@{K}", "y_label": "queries per second, one thread", "log_y": True})
-        svg = db.execute("SELECT plot_line(recall, qps, name, ?) FROM p", (look,)).fetchone()[0]
-        with open(options.svg, "w") as file:
-            file.write(svg)
+        title = f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}"
+        plot(options, curves, title, f"recall@{K}", "queries per second, one thread")
 
 
 if __name__ == "__main__":

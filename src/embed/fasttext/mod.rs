@@ -2,7 +2,7 @@
 //! its own and the vectors of its n-grams, so that words that were never seen have vectors, too.
 //!
 //! * [`ngrams`]: the n-grams of a word, and the bucket that each falls into.
-//! * [`train`]: learning; [`facebook`]: reading the `.bin` files of the original program.
+//! * [`mod@train`]: learning; [`facebook`]: reading the `.bin` files of the original program.
 //!
 //! Buckets are many (2,000,000), and most stay empty. What is trained here keeps the buckets that the vocabulary's n-grams
 //! fall into and no others: an unknown word is the mean of those of its n-grams that are known. The original keeps rows
