@@ -185,6 +185,11 @@ def measure(peer, queries, nearest, setting):
     return found / nearest.size, len(queries) / min(seconds)
 
 
+def frontier(points):
+    """The points that no other beats in both recall and speed."""
+    return [(r, q) for r, q in points if not any(s > r and p >= q or s >= r and p > q for s, p in points)]
+
+
 def best(points, recall):
     """The most queries per second at this recall or better."""
     return max((qps for r, qps in points if r >= recall), default=None)
@@ -270,7 +275,7 @@ def main():
     for peer in peers:
         seconds = peer.build(base, cosine)
         points = [measure(peer, queries, nearest, setting) for setting in peer.settings()]
-        curves += [(recall, qps, peer.name) for recall, qps in points if recall >= 0.5]
+        curves += [(recall, qps, peer.name) for recall, qps in frontier(points) if recall >= 0.5]
         cells = [f"{qps:,.0f}" if (qps := best(points, r)) else "-" for r in (0.90, 0.95, 0.99)]
         print(f"| {peer.name} | {seconds:.1f} | {' | '.join(cells)} |", flush=True)
         del peer
