@@ -302,14 +302,7 @@ impl Space {
 /// The code of `p` into `out`, its scale, and the sum of squares of the code.
 #[inline(always)]
 pub(crate) fn quantise(p: &[f32], out: &mut [u8]) -> (f32, i64) {
-    let mut lanes = [0.0f32; 16];
-    let (wide, rest) = p.as_chunks::<16>();
-    for p in wide {
-        for (m, x) in lanes.iter_mut().zip(p) {
-            *m = if x.abs() > *m { x.abs() } else { *m };
-        }
-    }
-    let largest = lanes.iter().chain(rest).fold(0.0f32, |m, x| m.max(x.abs()));
+    let largest = dispatch::largest(p);
     out.fill(128);
     // Below this 127 / largest overflows; the whole vector goes into the error instead.
     if largest < 1e-30 {

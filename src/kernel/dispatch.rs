@@ -40,6 +40,20 @@ fn avx2<T: Task>(task: T) -> T::Output {
     task.run()
 }
 
+/// The largest absolute value; sixteen side by side, since one comparison would wait for the one before.
+#[inline(always)]
+#[must_use]
+pub fn largest(p: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (wide, rest) = p.as_chunks::<16>();
+    for p in wide {
+        for (m, x) in lanes.iter_mut().zip(p) {
+            *m = if x.abs() > *m { x.abs() } else { *m };
+        }
+    }
+    lanes.iter().chain(rest).fold(0.0, |m, x| m.max(x.abs()))
+}
+
 /// Asks for the bytes to be brought near, a line of 64 at a time; they need not be there.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8]) {

@@ -79,7 +79,7 @@ pub fn narrow_up(x: f32) -> u16 {
 }
 
 /// The code of a point, four bytes for each group, and what stands beside it except the error, with the sum of squares of
-/// the rest. The scale is the best of ten clips, then that of least squares.
+/// the rest. The scale is the best of five clips, then that of least squares.
 #[must_use]
 pub fn encode(level: Level, p: &[f32], code: &mut [[u8; 4]]) -> (Factors, f64) {
     debug_assert_eq!(code.len(), groups(p.len()));
@@ -92,7 +92,7 @@ struct Encode<'a> {
 }
 
 /// The steps of the largest component that are tried as the end of the grid, in sixteenths.
-const CLIPS: std::ops::RangeInclusive<u8> = 7..=16;
+const CLIPS: [u8; 5] = [7, 9, 11, 13, 16];
 
 /// The odd number nearest to `p / s` in -15..=15, where `by = 1 / (2 s)`.
 #[inline(always)]
@@ -108,7 +108,7 @@ impl Task for Encode<'_> {
     #[inline(always)]
     fn run(self) -> (Factors, f64) {
         let p = self.p;
-        let largest = p.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let largest = dispatch::largest(p);
         let mut scale = 0.0f32;
         // Below this the whole point goes into the error.
         if largest >= 1e-30 {
