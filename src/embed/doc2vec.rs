@@ -15,10 +15,11 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::embed::documents::Documents;
+use crate::embed::epochs::{Loss, alpha_at, means, on_threads};
 use crate::embed::hogwild::Shared;
 use crate::embed::matrix::Matrix;
 use crate::embed::options::{CbowGradient, Given, Options};
-use crate::embed::predict::{Loss, Predictor, Targets, alpha_at, on_threads};
+use crate::embed::predict::{Predictor, Targets, window};
 use crate::embed::random::Random;
 use crate::embed::train::initial;
 use crate::embed::vocab::{Vocabulary, WordId};
@@ -206,17 +207,8 @@ impl Doc2vec {
                 })
             })
         })?;
-        let mut losses = vec![Loss::default(); base.epochs];
-        for outcome in outcomes {
-            for (all, one) in losses.iter_mut().zip(outcome) {
-                all.add(one);
-            }
-        }
-        self.losses = losses.into_iter().map(Loss::mean).collect();
-        if ![&self.words, &vectors]
-            .iter()
-            .all(|m| m.floats().iter().all(|x| x.is_finite()))
-        {
+        self.losses = means(base.epochs, outcomes);
+        if !self.words.is_finite() || !vectors.is_finite() {
             bail!(
                 "training diverged: the vectors left the range of numbers; lower alpha (now {})",
                 base.alpha
@@ -366,20 +358,6 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// The window around a position; the position is in it.
-    fn window(&self, position: usize, random: &mut Random) -> (usize, usize) {
-        let options = &self.training.options.base;
-        let b = if options.shrink_windows {
-            1 + random.below(options.window as u32) as usize
-        } else {
-            options.window
-        };
-        (
-            position.saturating_sub(b),
-            (position + b + 1).min(self.kept.len()),
-        )
-    }
-
     fn bag_of_words(
         &mut self,
         vector: Row<'a>,
@@ -391,7 +369,8 @@ impl<'a> Worker<'a> {
         self.inputs.clear();
         self.inputs.push((vector, vector));
         if training.options.dbow_words && !training.is_frozen {
-            let (low, high) = self.window(position, random);
+            let base = &training.options.base;
+            let (low, high) = window(base, position, self.kept.len(), random);
             for other in (low..high).filter(|&other| other != position) {
                 let row = training.words.row(self.kept[other]);
                 self.inputs.push((row, row));
@@ -410,7 +389,7 @@ impl<'a> Worker<'a> {
     ) -> Result<()> {
         let training = self.training;
         let options = &training.options.base;
-        let (low, high) = self.window(position, random);
+        let (low, high) = window(options, position, self.kept.len(), random);
         self.bag.clear();
         self.bag.push(vector);
         for other in (low..high).filter(|&other| other != position) {

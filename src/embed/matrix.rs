@@ -142,6 +142,12 @@ impl Matrix {
         self.memory.floats()
     }
 
+    /// Whether every component is a number and no infinity.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.floats().iter().all(|x| x.is_finite())
+    }
+
     pub(super) fn floats_mut(&mut self) -> &mut [f32] {
         self.memory.floats_mut()
     }

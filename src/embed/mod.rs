@@ -12,6 +12,7 @@
 //! * [`doc2vec`]: vectors of documents; [`fasttext`]: words as n-grams. `predict` is what their training has in common,
 //!   [`documents`] their corpus.
 //! * [`update`]: more text for a model. [`phrases`]: words that belong together.
+//! * `epochs`: threads, learning rate and loss, of every training.
 //! * [`train`]: the loop over the corpus. The arithmetic of one window is in [`kernel::window`](crate::kernel::window).
 //! * [`matrix`]: rows of vectors; `hogwild`: the same rows under several threads.
 //! * [`model`]: what comes out; [`formats`]: the files in which vectors travel; [`evaluate`]: how good
@@ -22,6 +23,7 @@
 pub mod corpus;
 pub mod doc2vec;
 pub mod documents;
+mod epochs;
 pub mod evaluate;
 pub mod fasttext;
 pub mod formats;

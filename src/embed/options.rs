@@ -245,6 +245,23 @@ impl Options {
         Ok(o)
     }
 
+    /// These options with some given anew.
+    ///
+    /// # Errors
+    /// As [`Options::from_json`].
+    pub fn with(&self, given: Vec<(String, Value)>) -> Result<Options> {
+        let mut all = self.to_json();
+        for (name, value) in given {
+            let name = if name == "workers" { "threads" } else { &name };
+            all[name] = value;
+        }
+        let pairs = match all {
+            Value::Object(all) => all.into_iter().collect(),
+            _ => Vec::new(),
+        };
+        Options::from_pairs(pairs, &[])
+    }
+
     /// The options as a JSON object that [`Options::from_json`] reads back unchanged.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -5,10 +5,9 @@
 //! what it should have been goes into its *sink*. The arithmetic is `kernel::window`'s. Inputs that predict the same word
 //! share its noise words. Frozen targets stay as they are: steps are made on copies.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use anyhow::{Result, bail};
 
-use anyhow::{Context, Result, bail};
-
+use crate::embed::epochs::Loss;
 use crate::embed::hogwild::Shared;
 use crate::embed::huffman::Huffman;
 use crate::embed::matrix::Matrix;
@@ -69,23 +68,19 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// Sum and number of losses.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Loss {
-    sum: f64,
-    n: u64,
-}
-
-impl Loss {
-    /// The mean, if there is one.
-    pub(super) fn mean(self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
-
-    pub(super) fn add(&mut self, other: Loss) {
-        self.sum += other.sum;
-        self.n += other.n;
-    }
+/// How far the window around a position of `n` tokens reaches: from, to. The position is in it.
+pub(super) fn window(
+    options: &Options,
+    position: usize,
+    n: usize,
+    random: &mut Random,
+) -> (usize, usize) {
+    let b = if options.shrink_windows {
+        1 + random.below(options.window as u32) as usize
+    } else {
+        options.window
+    };
+    (position.saturating_sub(b), (position + b + 1).min(n))
 }
 
 /// One thread's part.
@@ -198,37 +193,4 @@ impl<'a> Predictor<'a> {
         }
         Ok(())
     }
-}
-
-/// Runs `work` on so many threads; each asks for the next task until there is none. After an error no task is given out.
-pub(super) fn on_threads<T: Send>(
-    threads: usize,
-    n_tasks: u64,
-    work: impl Fn(&mut dyn FnMut() -> Option<u64>) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let next = AtomicU64::new(0);
-    let run = || {
-        let outcome = work(&mut || {
-            let task = next.fetch_add(1, Ordering::Relaxed);
-            (task < n_tasks).then_some(task)
-        });
-        if outcome.is_err() {
-            next.store(n_tasks, Ordering::Relaxed);
-        }
-        outcome
-    };
-    if threads == 1 {
-        return Ok(vec![run()?]);
-    }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .with_context(|| format!("can't start {threads} threads: lower the option threads"))?;
-    pool.broadcast(|_| run()).into_iter().collect()
-}
-
-/// The learning rate when `done` of `total` is behind.
-pub(super) fn alpha_at(options: &Options, done: f64, total: f64) -> f32 {
-    let fallen = (done / total.max(1.0)).min(1.0);
-    (options.alpha - (options.alpha - options.min_alpha) * fallen) as f32
 }

@@ -100,8 +100,8 @@ fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
 
 /// The most rows a leaf should hold (cuts leave about half of that in one). Small leaves waste less of a scan, and few
 /// leaves less of their ranking, which costs as much for a leaf as scanning four (two bits) or eight rows (one bit).
-fn leaf_size(n: usize, work: usize) -> usize {
-    let most = match lists::kind(n, work) {
+fn leaf_size(n: usize, kind: Option<(Bits, usize)>) -> usize {
+    let most = match kind {
         Some((Bits::One, _)) => 192.0,
         _ => 128.0,
     };
@@ -138,7 +138,8 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
             }
             Ok::<_, anyhow::Error>(())
         })?;
-    let leaf = leaf_size(n, space.work());
+    let kind = lists::kind(n, space.work());
+    let leaf = leaf_size(n, kind);
     let rows = Rows {
         space: &space,
         stride,
@@ -156,7 +157,6 @@ fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<
         })
         .collect::<Result<Vec<Tree>>>()?;
     job.phase("lists", 0);
-    let kind = lists::kind(n, space.work());
     let means = trees[0].centroids.means();
     let lists = kind
         .map(|kind| Lists::build(&rows, &trees[0], &means, kind, job))

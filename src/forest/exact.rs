@@ -252,7 +252,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
     fn stats(&self) -> Stats {
         let f = self.scan.forest;
         let rows = f.len() as u64;
-        let (work, stride) = (f.space.work(), f.space.stride());
+        let (work, record) = (f.space.work(), f.space.record() as u64);
         let leaves = f.tree(0).1 as u64;
         let looked = (self.rough + self.at_once).min(rows);
         Stats {
@@ -263,8 +263,9 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             left_out_by_floats: 0,
             reranked: self.scan.scored,
             bytes_read: self.rough / ROWS as u64 * block_bytes(work) as u64
-                + leaves * (stride as u64 + 12)
-                + self.scan.by_code * (stride as u64 + 12)
+                // A centroid has as many numbers beside it as a row.
+                + leaves * record
+                + self.scan.by_code * record
                 + self.scan.scored * (4 * f.dim() as u64 + 8),
         }
     }

@@ -72,32 +72,13 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             .rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
         s.scan
             .prepare(level(), lists.bits, &s.query[..work], self.query.scale);
-        // Leaves, nearest first, until they have enough slots; then in the order of the file.
-        let slots_of = |r: &Ranking, c: u32| lists.slots(r.leaf(c));
-        let each = (lists.rows.len() / f.tree(0).1.max(1)).max(1);
-        let mut least = effort.slots / each * 9 / 8 + 8;
-        let taken = loop {
-            s.ranking.nearest(least, &mut s.leaves);
-            let (mut slots, mut taken) = (0, 0);
-            while slots < effort.slots && taken < s.leaves.len() {
-                slots += slots_of(&s.ranking, s.leaves[taken]).len();
-                taken += 1;
-            }
-            if slots >= effort.slots || least > s.ranking.len() {
-                break taken;
-            }
-            least *= 2;
-        };
-        s.leaves.truncate(taken);
-        // The nearest eight set the limit; the rest in the order of the file, for the prefetcher's sake.
-        if let Some(rest) = s.leaves.get_mut(8..) {
-            rest.sort_unstable();
-        }
+        self.leaves_for(lists, effort.slots, s);
         let little = effort.kept / 16;
         let (least, most) = (effort.kept - little, effort.kept + little + 2);
         let mut limit = f32::INFINITY;
         s.list.clear();
         s.estimates.clear();
+        let slots_of = |r: &Ranking, c: u32| lists.slots(r.leaf(c));
         let mut slots = s.leaves.first().map_or(0..0, |&c| slots_of(&s.ranking, c));
         for (i, &leaf) in s.leaves.iter().enumerate() {
             let next = s.leaves.get(i + 1);
@@ -127,6 +108,29 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             self.some(part, s);
         }
         s.list = list;
+    }
+
+    /// The candidates whose lists are scanned: the nearest, until they have so many slots. The first eight set the limit,
+    /// nearest first; the rest come in the order of the file, for the prefetcher's sake.
+    fn leaves_for(&self, lists: &View, slots: usize, s: &mut Scratch) {
+        let each = (lists.rows.len() / self.forest.tree(0).1.max(1)).max(1);
+        let mut least = slots / each * 9 / 8 + 8;
+        let taken = loop {
+            s.ranking.nearest(least, &mut s.leaves);
+            let (mut sum, mut taken) = (0, 0);
+            while sum < slots && taken < s.leaves.len() {
+                sum += lists.slots(s.ranking.leaf(s.leaves[taken])).len();
+                taken += 1;
+            }
+            if sum >= slots || least > s.ranking.len() {
+                break taken;
+            }
+            least *= 2;
+        };
+        s.leaves.truncate(taken);
+        if let Some(rest) = s.leaves.get_mut(8..) {
+            rest.sort_unstable();
+        }
     }
 
     /// Scores of leaves `0..leaves`.

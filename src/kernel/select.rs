@@ -45,36 +45,6 @@ pub fn places(level: Level, values: &[f32], limit: f32, base: u32, out: &mut Vec
     }
 }
 
-/// Appends the values that are at most `limit`, and in `places` where they stand, plus `base`. NaN is never among them.
-pub fn pairs(
-    level: Level,
-    values: &[f32],
-    limit: f32,
-    base: u32,
-    places: &mut Vec<u32>,
-    found: &mut Vec<f32>,
-) {
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => {
-            found.reserve(values.len() + 16);
-            places.reserve(values.len() + 16);
-            // SAFETY: the room was just reserved; the level was detected.
-            unsafe {
-                x86::pairs_avx512(values, limit, base, places, found);
-            }
-        }
-        _ => {
-            for (i, &v) in values.iter().enumerate() {
-                if v <= limit {
-                    places.push(base + i as u32);
-                    found.push(v);
-                }
-            }
-        }
-    }
-}
-
 /// A limit with at least `least` of the values at or below it and, where ties allow, at most `most`; infinite when
 /// there are no more than `most` values. NaN counts as larger than everything.
 ///
@@ -152,37 +122,6 @@ mod x86 {
     }
 
     /// # Safety
-    /// Both lists must have room for sixteen more than `values.len()`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
-    pub(super) unsafe fn pairs_avx512(
-        values: &[f32],
-        limit: f32,
-        base: u32,
-        places: &mut Vec<u32>,
-        found: &mut Vec<f32>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { places_avx512(values, limit, base, places) };
-        let limit16 = _mm512_set1_ps(limit);
-        let mut len = found.len();
-        let (blocks, tail) = values.as_chunks::<16>();
-        // SAFETY: as many values as places are written, and the last store has sixteen to spare.
-        unsafe {
-            for block in blocks {
-                let v = _mm512_loadu_ps(block.as_ptr());
-                let mask = _mm512_cmp_ps_mask(v, limit16, _CMP_LE_OQ);
-                _mm512_storeu_ps(
-                    found.as_mut_ptr().add(len),
-                    _mm512_maskz_compress_ps(mask, v),
-                );
-                len += mask.count_ones() as usize;
-            }
-            found.set_len(len);
-        }
-        found.extend(tail.iter().copied().filter(|&v| v <= limit));
-    }
-
-    /// # Safety
     /// `out` must have room for sixteen more than `values.len()`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
     pub(super) unsafe fn places_avx512(values: &[f32], limit: f32, base: u32, out: &mut Vec<u32>) {
@@ -253,15 +192,6 @@ mod tests {
                             .collect();
                         assert_eq!(got[1..], want, "{level:?} {n} {shape}");
                         assert_eq!(count(level, &values, limit), want.len());
-                        let (mut places, mut found) = (Vec::new(), Vec::new());
-                        pairs(level, &values, limit, 100, &mut places, &mut found);
-                        assert_eq!(places, want, "{level:?} {n} {shape}");
-                        assert!(
-                            found
-                                .iter()
-                                .zip(&want)
-                                .all(|(f, &p)| *f == values[p as usize - 100])
-                        );
                         let numbers = values.iter().filter(|v| !v.is_nan()).count();
                         assert!(
                             want.len() >= least.min(numbers),

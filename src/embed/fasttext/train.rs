@@ -16,10 +16,11 @@ use rustc_hash::FxHashMap;
 
 use super::{Fasttext, FasttextOptions, ngrams};
 use crate::embed::documents::Documents;
+use crate::embed::epochs::{Loss, alpha_at, means, on_threads};
 use crate::embed::hogwild::Shared;
 use crate::embed::matrix::Matrix;
 use crate::embed::options::{CbowGradient, Options};
-use crate::embed::predict::{Loss, Predictor, Targets, alpha_at, on_threads};
+use crate::embed::predict::{Predictor, Targets, window};
 use crate::embed::random::Random;
 use crate::embed::train::{Weights, initial};
 use crate::embed::vocab::{Vocabulary, WordId};
@@ -84,8 +85,7 @@ pub fn train(
         losses: Vec::new(),
     };
     model.losses = learn(&mut model, documents, level, job)?;
-    let is_finite = |m: &Matrix| m.floats().iter().all(|x| x.is_finite());
-    if !is_finite(&model.words) || !is_finite(&model.ngrams) {
+    if !model.words.is_finite() || !model.ngrams.is_finite() {
         anyhow::bail!(
             "training diverged: the vectors left the range of numbers; lower alpha (now {})",
             base.alpha
@@ -150,14 +150,8 @@ fn learn(
         }
         Ok(losses)
     })?;
-    let mut losses = vec![Loss::default(); options.epochs];
-    for outcome in outcomes {
-        for (all, one) in losses.iter_mut().zip(outcome) {
-            all.add(one);
-        }
-    }
     (model.rows, model.ends) = (rows, ends);
-    Ok(losses.into_iter().map(Loss::mean).collect())
+    Ok(means(options.epochs, outcomes))
 }
 
 /// Positions of CBOW whose words are gathered together.
@@ -269,22 +263,9 @@ impl<'a> Worker<'a> {
         Ok(self.predictor.loss)
     }
 
-    /// The window around a position; the position is in it.
-    fn window(&self, position: usize, random: &mut Random) -> (usize, usize) {
-        let options = self.training.options;
-        let b = if options.shrink_windows {
-            1 + random.below(options.window as u32) as usize
-        } else {
-            options.window
-        };
-        (
-            position.saturating_sub(b),
-            (position + b + 1).min(self.kept.len()),
-        )
-    }
-
     fn skip_gram(&mut self, position: usize, alpha: f32, random: &mut Random) -> Result<()> {
-        let (low, high) = self.window(position, random);
+        let options = self.training.options;
+        let (low, high) = window(options, position, self.kept.len(), random);
         self.training.bag(self.kept[position], &mut self.bag);
         let n = self.bag.len() as f32;
         self.bags.sum(&self.bag, 1.0 / n, self.mean);
@@ -294,7 +275,7 @@ impl<'a> Worker<'a> {
             self.predictor
                 .predict(&inputs, self.kept[other], alpha, random)?;
         }
-        let corrected = self.training.options.cbow_gradient == CbowGradient::Corrected;
+        let corrected = options.cbow_gradient == CbowGradient::Corrected;
         let share = if corrected { 1.0 / n } else { 1.0 };
         self.bags.share(&self.bag, share, self.error);
         Ok(())
@@ -313,7 +294,7 @@ impl<'a> Worker<'a> {
         }
         let corrected = options.cbow_gradient == CbowGradient::Corrected;
         for position in first..last {
-            let (low, high) = self.window(position, random);
+            let (low, high) = window(options, position, self.kept.len(), random);
             let others = || (low..high).filter(|&other| other != position);
             let n: usize = others().map(|i| training.n_rows(self.kept[i])).sum();
             if n == 0 {

@@ -15,11 +15,10 @@
 //! What is drawn depends on seed, epoch and chunk only, and the learning rate on the place in the corpus: so one thread
 //! gives the same bytes every run (on one instruction-set level), and more threads differ by the order of updates only.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::embed::corpus::{Chunk, Corpus};
+use crate::embed::epochs::{Loss, alpha_at, means, on_threads};
 use crate::embed::hogwild::Shared;
 use crate::embed::huffman::Huffman;
 use crate::embed::matrix::Matrix;
@@ -31,7 +30,7 @@ use crate::embed::vocab::Vocabulary;
 use crate::job::Job;
 use crate::kernel::Level;
 use crate::kernel::window::Steps;
-use worker::{EpochLoss, Worker, noise_of};
+use worker::{Worker, noise_of};
 
 mod worker;
 
@@ -116,7 +115,6 @@ pub fn train_from(
     let training = Training {
         options,
         corpus,
-        n_tasks: options.epochs as u64 * chunks.len() as u64,
         chunks: &chunks,
         keep: keep_probabilities(counts, options.sample)
             .into_iter()
@@ -132,28 +130,23 @@ pub fn train_from(
         output: output.as_mut().map(Shared::new),
         nodes: nodes.as_mut().map(Shared::new),
         steps: Steps::at(level),
-        next: AtomicU64::new(0),
         job,
     };
     let raw_words = options.epochs as u64 * corpus.n_tokens() as u64;
     job.phase("train", raw_words);
-    let outcomes = training.run_all()?;
-
-    let mut summary = Summary {
-        raw_words,
-        effective_words: 0,
-        losses: Vec::new(),
+    let threads = match options.deterministic {
+        true => 1,
+        false => options.threads,
     };
-    let mut losses = vec![EpochLoss::default(); options.epochs];
-    for outcome in outcomes {
-        summary.effective_words += outcome.effective_words;
-        for (all, one) in losses.iter_mut().zip(outcome.losses) {
-            all.sum += one.sum;
-            all.n += one.n;
-        }
-    }
-    summary.losses = losses.iter().map(EpochLoss::mean).collect();
-    if !input.floats().iter().all(|x| x.is_finite()) {
+    let n_tasks = options.epochs as u64 * chunks.len() as u64;
+    let outcomes = on_threads(threads, n_tasks, |next| training.run(next))?;
+
+    let summary = Summary {
+        raw_words,
+        effective_words: outcomes.iter().map(|o| o.effective_words).sum(),
+        losses: means(options.epochs, outcomes.into_iter().map(|o| o.losses)),
+    };
+    if !input.is_finite() {
         return Err(diverged(options));
     }
     Ok(Model {
@@ -201,8 +194,6 @@ struct Training<'a> {
     options: &'a Options,
     corpus: &'a Corpus,
     chunks: &'a [Chunk],
-    /// Chunks times epochs.
-    n_tasks: u64,
     /// By word: a token is kept if 32 random bits do not exceed this.
     keep: Vec<u32>,
     noise: DrawnNoise,
@@ -211,59 +202,32 @@ struct Training<'a> {
     output: Option<Shared<'a>>,
     nodes: Option<Shared<'a>>,
     steps: Steps,
-    /// The next of the tasks that nobody has taken yet.
-    next: AtomicU64,
     job: &'a Job,
 }
 
 /// What one thread reports.
 struct Outcome {
     effective_words: u64,
-    losses: Vec<EpochLoss>,
+    losses: Vec<Loss>,
 }
 
 impl Training<'_> {
-    fn run_all(&self) -> Result<Vec<Outcome>> {
-        let n = match self.options.deterministic {
-            true => 1,
-            false => self.options.threads,
-        };
-        if n == 1 {
-            return Ok(vec![self.run_one()?]);
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build()
-            .with_context(|| format!("can't start {n} threads: lower the option threads"))?;
-        pool.broadcast(|_| self.run_one()).into_iter().collect()
-    }
-
-    fn run_one(&self) -> Result<Outcome> {
+    /// One thread's part: tasks as long as `next` has one.
+    fn run(&self, next: &mut dyn FnMut() -> Option<u64>) -> Result<Outcome> {
         // Means and their errors, for CBOW.
         let mut means = Matrix::zeros(crate::kernel::window::INPUTS, self.options.vector_size)?;
         let mut errors = means.clone();
         let mut worker = Worker::new(self, Shared::new(&mut means), Shared::new(&mut errors));
-        let result = loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= self.n_tasks {
-                break Ok(());
-            }
-            let n_chunks = self.chunks.len() as u64;
-            if let Err(e) = worker.chunk((task / n_chunks) as usize, (task % n_chunks) as usize) {
-                break Err(e);
-            }
-        };
-        if result.is_err() {
-            // The other threads need not go on.
-            self.next.store(self.n_tasks, Ordering::Relaxed);
+        let n_chunks = self.chunks.len() as u64;
+        while let Some(task) = next() {
+            worker.chunk((task / n_chunks) as usize, (task % n_chunks) as usize)?;
         }
-        result.map(|()| worker.outcome())
+        Ok(worker.outcome())
     }
 
     /// The learning rate once `done` of all tokens of all epochs are behind.
     fn alpha(&self, done: f64) -> f32 {
-        let o = self.options;
-        let total = o.epochs as f64 * self.corpus.n_tokens() as f64;
-        (o.alpha - (o.alpha - o.min_alpha) * (done / total).min(1.0)) as f32
+        let total = self.options.epochs as f64 * self.corpus.n_tokens() as f64;
+        alpha_at(self.options, done, total)
     }
 }

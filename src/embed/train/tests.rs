@@ -316,35 +316,9 @@ fn the_learning_rate_falls_linearly_to_its_end() {
     for (got, expected) in model.nodes.unwrap().row(0).iter().zip(node) {
         assert!((got - expected).abs() < 1e-3 * 0.125, "{got} {expected}");
     }
-    assert_eq!(test_alpha(&o, 0.0), 0.5);
-    assert!((test_alpha(&o, 1.0) - 0.250_05).abs() < 1e-6);
-    assert!((test_alpha(&o, 2.0) - 0.0001).abs() < 1e-6);
-}
-
-/// The learning rate after `done` of the two tokens of a corpus.
-fn test_alpha(o: &Options, done: f64) -> f32 {
-    let (vocabulary, corpus) = encoded(&["a b".to_string()], o);
-    let mut input = initial(2, o).unwrap();
-    let training = Training {
-        options: o,
-        corpus: &corpus,
-        chunks: &[],
-        n_tasks: 0,
-        keep: Vec::new(),
-        noise: DrawnNoise::new(
-            &Noise::new(vocabulary.counts(), 1.0).unwrap(),
-            1,
-            &mut Random::new(1, [0, 0]),
-        ),
-        tree: Huffman::new(vocabulary.counts()),
-        input: Shared::new(&mut input),
-        output: None,
-        nodes: None,
-        steps: Steps::at(Level::Portable),
-        next: AtomicU64::new(0),
-        job: &Job::new(),
-    };
-    training.alpha(done)
+    assert_eq!(alpha_at(&o, 0.0, 2.0), 0.5);
+    assert!((alpha_at(&o, 1.0, 2.0) - 0.250_05).abs() < 1e-6);
+    assert!((alpha_at(&o, 2.0, 2.0) - 0.0001).abs() < 1e-6);
 }
 
 #[test]

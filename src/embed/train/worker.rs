@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{Outcome, Training, diverged};
+use crate::embed::epochs::Loss;
 use crate::embed::hogwild::Shared;
 use crate::embed::options::Options;
 use crate::embed::random::Random;
@@ -27,19 +28,6 @@ const AHEAD: usize = 2;
 /// which come round in step are not always left out.
 const LOSS_EVERY: u32 = 31;
 
-/// Sum and number of the losses measured in an epoch.
-#[derive(Debug, Clone, Default)]
-pub(super) struct EpochLoss {
-    pub(super) sum: f64,
-    pub(super) n: u64,
-}
-
-impl EpochLoss {
-    pub(super) fn mean(&self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
-}
-
 pub(super) struct Worker<'a> {
     shared: &'a Training<'a>,
     means: Vec<Row<'a>>,
@@ -62,7 +50,7 @@ pub(super) struct Worker<'a> {
     steps_done: u32,
     epoch: usize,
     effective_words: u64,
-    losses: Vec<EpochLoss>,
+    losses: Vec<Loss>,
 }
 
 impl<'a> Worker<'a> {
@@ -91,7 +79,7 @@ impl<'a> Worker<'a> {
             steps_done: 0,
             epoch: 0,
             effective_words: 0,
-            losses: vec![EpochLoss::default(); shared.options.epochs],
+            losses: vec![Loss::default(); shared.options.epochs],
         }
     }
 

@@ -10,7 +10,7 @@ use super::request::QueryArgs;
 use super::targets::Targets;
 use crate::forest::Hit;
 use crate::sql::index::reader::Wanted;
-use crate::sql::vtab::{Args, Cursor, Op, Origin, Output, Plan, Table};
+use crate::sql::vtab::{Args, Cursor, Origin, Output, Plan, Table};
 
 /// `knn_exact_batch` and `knn_annoy_batch`.
 pub(crate) struct KnnBatch<const INDEX: bool> {
@@ -50,22 +50,9 @@ impl<const INDEX: bool> Table for KnnBatch<INDEX> {
     }
 
     fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
-        let constraints = plan.constraints();
-        let mut number = 0;
-        for i in 0..Self::NAMES as i32 + 3 {
-            let mut equal = constraints
-                .iter()
-                .filter(|c| c.column == VISIBLE + i && c.op == Op::Eq);
-            match equal.clone().find(|c| c.usable) {
-                Some(&constraint) => {
-                    plan.take(constraint, true);
-                    number |= 1 << i;
-                }
-                // The value comes from a table that this plan visits later.
-                None if equal.next().is_some() => return Ok(false),
-                None => {}
-            }
-        }
+        let Some(number) = plan.take_arguments(VISIBLE, Self::NAMES as i32 + 3) else {
+            return Ok(false);
+        };
         if matches!(plan.order_by()[..], [(0, false)] | [(0, false), (2, false)]) {
             plan.ordered();
         }

@@ -79,10 +79,7 @@ fn train(ctx: &Context<'_>, session: &Session) -> Result<String> {
     let conn = connection(ctx)?;
     let request = Request::new(ctx, "doc2vec_train")?;
     let options = Doc2vecOptions::from_pairs(request.pairs, &Surface::NAMES)?;
-    let display = request
-        .surface
-        .progress
-        .unwrap_or_else(|| session.display());
+    let display = request.surface.display(session);
     let replace = request.surface.replace;
     let place = Place::for_new(&conn, request.model)?;
     let words = place.words_of_documents();
@@ -136,16 +133,9 @@ fn train(ctx: &Context<'_>, session: &Session) -> Result<String> {
                 .with_context(|| format!("the document with id {key}"))?;
         }
         store::create(&conn, &words, store::WORDS)?;
-        let mut insert = conn.prepare(&format!(
-            "INSERT INTO {}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)",
-            words.words()
-        ))?;
-        for (id, &count) in model.vocabulary.counts().iter().enumerate() {
-            let vector = bytes_of(model.words.row(id));
-            let word = model.vocabulary.word(id as WordId);
-            insert.execute(params![id as i64, word, count as i64, vector])?;
-        }
-        drop(insert);
+        store::put_words(&conn, &words, &model.vocabulary, |id| {
+            bytes_of(model.words.row(id as usize))
+        })?;
         store::describe(
             &conn,
             &words,
@@ -157,12 +147,9 @@ fn train(ctx: &Context<'_>, session: &Session) -> Result<String> {
             let nobody = bytes_of(model.words.row(model.vocabulary.len()));
             store::put(&conn, &words, "nobody", 0, nobody)?;
         }
-        for (key, matrix) in [("output", &model.output), ("nodes", &model.nodes)] {
-            if let Some(matrix) = matrix {
-                store::put_matrix(&conn, &words, key, &packed(matrix, &options)?)?;
-            }
-        }
-        Ok(())
+        let [output, nodes] = [&model.output, &model.nodes]
+            .map(|matrix| matrix.as_ref().map(|m| packed(m, &options)).transpose());
+        store::put_outputs(&conn, &words, output?.as_ref(), nodes?.as_ref())
     })?;
     Ok(summary.to_string())
 }
@@ -245,18 +232,12 @@ impl Known {
 
 /// The epochs and learning rates of an inference.
 fn schedule(base: &Options, given: Vec<(String, Value)>) -> Result<Options> {
-    let mut pairs = match base.to_json() {
-        Value::Object(map) => map.into_iter().collect::<Vec<_>>(),
-        _ => Vec::new(),
-    };
-    for (name, value) in given {
+    for (name, _) in &given {
         if !["epochs", "alpha", "min_alpha"].contains(&name.as_str()) {
             bail!("unknown option '{name}'. Valid options: epochs, alpha, min_alpha");
         }
-        pairs.retain(|(other, _)| *other != name);
-        pairs.push((name, value));
     }
-    Options::from_pairs(pairs, &[])
+    base.with(given)
 }
 
 fn infer(ctx: &Context<'_>) -> Result<Option<Vec<u8>>> {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
 
 use super::caller::connection;
@@ -43,10 +43,7 @@ fn train(ctx: &Context<'_>, session: &Session) -> Result<String> {
     let conn = connection(ctx)?;
     let request = Request::new(ctx, "fasttext_train")?;
     let options = FasttextOptions::from_pairs(request.pairs, &Surface::NAMES)?;
-    let display = request
-        .surface
-        .progress
-        .unwrap_or_else(|| session.display());
+    let display = request.surface.display(session);
     let replace = request.surface.replace;
     let place = Place::for_new(&conn, request.model)?;
     store::check_free(&conn, &place, replace)?;
@@ -90,22 +87,9 @@ pub(super) fn write(
     all_or_nothing(conn, place.schema(), || {
         store::check_free(conn, place, replace)?;
         store::create(conn, place, store::WORDS)?;
-        let mut insert = conn.prepare(&format!(
-            "INSERT INTO {}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)",
-            place.words()
-        ))?;
-        for (id, &count) in model.vocabulary.counts().iter().enumerate() {
-            let id = id as u32;
-            insert
-                .execute(params![
-                    id,
-                    model.vocabulary.word(id),
-                    count as i64,
-                    bytes_of(&model.vector(id))
-                ])
-                .with_context(|| format!("the word '{}'", model.vocabulary.word(id)))?;
-        }
-        drop(insert);
+        store::put_words(conn, place, &model.vocabulary, |id| {
+            bytes_of(&model.vector(id))
+        })?;
         store::describe(
             conn,
             place,
@@ -118,12 +102,7 @@ pub(super) fn write(
             let vector = bytes_of(model.ngrams.row(i));
             store::put(conn, place, "ngrams", i64::from(bucket), vector)?;
         }
-        for (key, matrix) in [("output", &model.output), ("nodes", &model.nodes)] {
-            if let Some(matrix) = matrix {
-                store::put_matrix(conn, place, key, matrix)?;
-            }
-        }
-        Ok(())
+        store::put_outputs(conn, place, model.output.as_ref(), model.nodes.as_ref())
     })
 }
 
@@ -159,15 +138,7 @@ pub(super) fn from_ngrams(
     place: &Place,
     word: &str,
 ) -> Result<Option<Vec<f32>>> {
-    let stored: Option<String> = conn
-        .prepare_cached(&format!(
-            "SELECT o.value FROM {0} AS f JOIN {0} AS o
-             ON f.key = 'format' AND f.value = ?1 AND o.key = 'options'",
-            place.parts()
-        ))?
-        .query_row([store::FASTTEXT], |row| row.get(0))
-        .optional()?;
-    let Some(stored) = stored else {
+    let Some(stored) = store::options_if(conn, place, store::FASTTEXT)? else {
         return Ok(None);
     };
     let options = FasttextOptions::from_pairs(strict_json::object(&stored)?, &[])

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use serde_json::Value;
 
 use crate::embed::strict_json;
+use crate::sql::Session;
 use crate::sql::work::Display;
 
 /// The arguments of a training function.
@@ -67,10 +68,15 @@ pub(super) struct Surface {
     /// Train a model of that name anew.
     pub(super) replace: bool,
     /// Where progress is shown, if not where `annoy_progress` says.
-    pub(super) progress: Option<Display>,
+    progress: Option<Display>,
 }
 
 impl Surface {
+    /// Where progress is shown.
+    pub(super) fn display(&self, session: &Session) -> Display {
+        self.progress.unwrap_or_else(|| session.display())
+    }
+
     /// The names of its options.
     pub(super) const NAMES: [&'static str; 2] = ["replace", "progress"];
 

@@ -21,7 +21,7 @@ use crate::embed::matrix::Matrix;
 use crate::embed::model::Model;
 use crate::embed::options::{NAMES, Options};
 use crate::embed::strict_json;
-use crate::embed::vocab::Vocabulary;
+use crate::embed::vocab::{Vocabulary, WordId};
 use crate::sql::values::vector as vector_of;
 
 /// What stands under `format`: changes when an older program could misread the tables.
@@ -100,23 +100,43 @@ pub(super) fn write(
     model: &Model,
     summary: &Value,
 ) -> Result<()> {
-    let words = place.words();
     create(conn, place, WORDS)?;
-    let mut insert = conn.prepare(&format!(
-        "INSERT INTO {words}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)"
-    ))?;
-    for (id, &count) in model.vocabulary.counts().iter().enumerate() {
-        let id = id as u32;
-        insert.execute(params![
-            id,
-            model.vocabulary.word(id),
-            count as i64,
-            bytes_of(model.vector(id))
-        ])?;
-    }
-    drop(insert);
+    put_words(conn, place, &model.vocabulary, |id| {
+        bytes_of(model.vector(id))
+    })?;
     describe(conn, place, WORD2VEC, &model.options.to_json(), summary)?;
-    for (key, matrix) in [("output", &model.output), ("nodes", &model.nodes)] {
+    put_outputs(conn, place, model.output.as_ref(), model.nodes.as_ref())
+}
+
+/// Writes the words of a model with these vectors; a word whose id is there already gets a new count and vector.
+pub(super) fn put_words(
+    conn: &Connection,
+    place: &Place,
+    vocabulary: &Vocabulary,
+    vector: impl Fn(WordId) -> Vec<u8>,
+) -> Result<()> {
+    let mut write = conn.prepare(&format!(
+        "INSERT INTO {}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)
+         ON CONFLICT(id) DO UPDATE SET count = excluded.count, vector = excluded.vector",
+        place.words()
+    ))?;
+    for (id, &count) in (0..).zip(vocabulary.counts()) {
+        let word = vocabulary.word(id);
+        write
+            .execute(params![id, word, count as i64, vector(id)])
+            .with_context(|| format!("the word '{word}'"))?;
+    }
+    Ok(())
+}
+
+/// Writes the output vectors that a model has.
+pub(super) fn put_outputs(
+    conn: &Connection,
+    place: &Place,
+    output: Option<&Matrix>,
+    nodes: Option<&Matrix>,
+) -> Result<()> {
+    for (key, matrix) in [("output", output), ("nodes", nodes)] {
         if let Some(matrix) = matrix {
             put_matrix(conn, place, key, matrix)?;
         }
@@ -189,22 +209,26 @@ pub(super) fn bytes_of(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// The options of a model, as JSON, if it is of a format; `maker` is the function that makes such models.
-pub(super) fn of_format(
-    conn: &Connection,
-    place: &Place,
-    format: &str,
-    maker: &str,
-) -> Result<String> {
-    let found: Option<String> = conn
+/// The options of a model, as JSON, if it is of a format.
+pub(super) fn options_if(conn: &Connection, place: &Place, format: &str) -> Result<Option<String>> {
+    Ok(conn
         .prepare_cached(&format!(
             "SELECT o.value FROM {0} AS f JOIN {0} AS o
              ON f.key = 'format' AND f.value = ?1 AND o.key = 'options'",
             place.parts()
         ))?
         .query_row([format], |row| row.get(0))
-        .optional()?;
-    found.with_context(|| {
+        .optional()?)
+}
+
+/// As [`options_if`], an error for another format; `maker` is the function that makes such models.
+pub(super) fn of_format(
+    conn: &Connection,
+    place: &Place,
+    format: &str,
+    maker: &str,
+) -> Result<String> {
+    options_if(conn, place, format)?.with_context(|| {
         format!(
             "{} is a model of another kind: expected one that {maker} made",
             place.shown()
@@ -304,7 +328,7 @@ pub(super) fn matrix(
             next += 1;
         }
     }
-    if next != n_rows || !matrix.floats().iter().all(|x| x.is_finite()) {
+    if next != n_rows || !matrix.is_finite() {
         bail!(
             "the model {} can't be trained further: expected {n_rows} vectors of {dim} components under '{key}' of {}",
             place.shown(),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use rusqlite::Connection;
 use rusqlite::functions::Context;
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::caller::connection;
@@ -51,11 +51,7 @@ const NAMES: [&str; 10] = [
 
 /// The model's options with those that are given now.
 fn options(stored: &Options, given: Vec<(String, Value)>) -> Result<Options> {
-    let mut pairs: Vec<(String, Value)> = match stored.to_json() {
-        Value::Object(map) => map.into_iter().collect(),
-        _ => Vec::new(),
-    };
-    for (name, value) in given {
+    for (name, _) in &given {
         if !NAMES.contains(&name.as_str()) {
             bail!(
                 "option '{name}' can't be given to word2vec_update: the model keeps what it was trained with. Valid \
@@ -63,13 +59,8 @@ fn options(stored: &Options, given: Vec<(String, Value)>) -> Result<Options> {
                 NAMES.join(", ")
             );
         }
-        let stored_name = if name == "workers" { "threads" } else { &name };
-        match pairs.iter_mut().find(|(n, _)| n == stored_name) {
-            Some(pair) => pair.1 = value,
-            None => pairs.push((name, value)),
-        }
     }
-    Options::from_pairs(pairs, &[])
+    stored.with(given)
 }
 
 fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
@@ -86,10 +77,7 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
         );
     }
     let options = options(&stored, request.pairs)?;
-    let display = request
-        .surface
-        .progress
-        .unwrap_or_else(|| session.display());
+    let display = request.surface.display(session);
 
     let vocabulary = store::vocabulary(&conn, &place)?;
     let n_known = vocabulary.len();
@@ -130,25 +118,11 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
                 place.shown()
             );
         }
-        let mut write = conn.prepare(&format!(
-            "INSERT INTO {}(id, word, count, vector) VALUES(?1, ?2, ?3, ?4)
-             ON CONFLICT(id) DO UPDATE SET count = excluded.count, vector = excluded.vector",
-            place.words()
-        ))?;
-        for (id, &count) in model.vocabulary.counts().iter().enumerate() {
-            let id = id as u32;
-            write.execute(params![
-                id,
-                model.vocabulary.word(id),
-                count as i64,
-                bytes_of(model.vector(id))
-            ])?;
-        }
+        store::put_words(&conn, &place, &model.vocabulary, |id| {
+            bytes_of(model.vector(id))
+        })?;
         store::describe(&conn, &place, store::WORD2VEC, &stored.to_json(), &summary)?;
-        match &model.output {
-            Some(output) => store::put_matrix(&conn, &place, "output", output),
-            None => Ok(()),
-        }
+        store::put_outputs(&conn, &place, model.output.as_ref(), None)
     })?;
     Ok(summary.to_string())
 }

@@ -45,7 +45,7 @@ fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
         surface,
     } = request;
     let options = Options::from_pairs(pairs, &Surface::NAMES)?;
-    let display = surface.progress.unwrap_or_else(|| session.display());
+    let display = surface.display(session);
 
     let conn = connection(ctx)?;
     let place = Place::for_new(&conn, model)?;

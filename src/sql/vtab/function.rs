@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::{Args, Cursor, Db, Op, Origin, Output, Plan, Table};
+use super::{Args, Cursor, Db, Origin, Output, Plan, Table};
 use crate::sql::Session;
 
 /// A function that gives rows.
@@ -79,23 +79,10 @@ impl<F: Function> Table for FunctionTable<F> {
     }
 
     fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
-        let constraints = plan.constraints();
-        let mut given = 0;
-        for i in 0..F::ARGUMENTS.len() {
-            let column = i32::try_from(F::COLUMNS.len() + i)?;
-            let mut equal = constraints
-                .iter()
-                .filter(|c| c.column == column && c.op == Op::Eq);
-            match equal.clone().find(|c| c.usable) {
-                Some(&constraint) => {
-                    plan.take(constraint, true);
-                    given |= 1 << i;
-                }
-                // The value comes from a table that this plan visits later.
-                None if equal.next().is_some() => return Ok(false),
-                None => {}
-            }
-        }
+        let (first, n) = (F::COLUMNS.len(), F::ARGUMENTS.len());
+        let Some(given) = plan.take_arguments(i32::try_from(first)?, i32::try_from(n)?) else {
+            return Ok(false);
+        };
         plan.number(given);
         plan.cost(F::ROWS as f64, F::ROWS);
         Ok(true)

@@ -94,6 +94,27 @@ impl<'a> Plan<'a> {
         self.next_argument += 1;
     }
 
+    /// Takes the arguments of a table function: `n` hidden columns from `first` on, each by an equality. Returns which of them
+    /// there are, as bits; `None` when one is not known yet: its value comes from a table that this plan visits later.
+    pub(crate) fn take_arguments(&mut self, first: i32, n: i32) -> Option<i32> {
+        let constraints = self.constraints();
+        let mut given = 0;
+        for i in 0..n {
+            let mut equal = constraints
+                .iter()
+                .filter(|c| c.column == first + i && c.op == Op::Eq);
+            match equal.clone().find(|c| c.usable) {
+                Some(&constraint) => {
+                    self.take(constraint, true);
+                    given |= 1 << i;
+                }
+                None if equal.next().is_some() => return None,
+                None => {}
+            }
+        }
+        Some(given)
+    }
+
     /// The ORDER BY terms: (column, descending).
     pub(crate) fn order_by(&self) -> Vec<(i32, bool)> {
         let n = usize::try_from(self.info.nOrderBy).unwrap_or(0);
