@@ -50,12 +50,35 @@ pub struct BuildOptions {
 /// When lengths do not fit, rowids are not ascending, a component is not finite, an option is out of range, or the
 /// job is stopped ([`crate::job::Interrupted`]).
 pub fn build<'a>(vectors: &Vectors<'a>, options: &BuildOptions, job: &Job) -> Result<Image<'a>> {
+    build_with(vectors, options, lists::kind, job)
+}
+
+/// [`build`] without the lists of approximate search and their calibration: such a forest is searched exactly, whatever the
+/// budget, and costs a third to build.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_exact<'a>(
+    vectors: &Vectors<'a>,
+    options: &BuildOptions,
+    job: &Job,
+) -> Result<Image<'a>> {
+    build_with(vectors, options, |_, _| None, job)
+}
+
+fn build_with<'a>(
+    vectors: &Vectors<'a>,
+    options: &BuildOptions,
+    kind: impl Fn(usize, usize) -> Option<(Bits, usize)>,
+    job: &Job,
+) -> Result<Image<'a>> {
     check(vectors, options)?;
+    let kind = kind(vectors.ids.len(), work_dim(options.metric, vectors.dim));
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
         .context("the threads of the build could not be started")?;
-    pool.install(|| build_here(vectors, options, job))
+    pool.install(|| build_here(vectors, options, kind, job))
 }
 
 fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
@@ -108,7 +131,12 @@ fn leaf_size(n: usize, kind: Option<(Bits, usize)>) -> usize {
     ((n as f64).sqrt() / 1.5).round().clamp(16.0, most) as usize
 }
 
-fn build_here<'a>(v: &Vectors<'a>, o: &BuildOptions, job: &Job) -> Result<Image<'a>> {
+fn build_here<'a>(
+    v: &Vectors<'a>,
+    o: &BuildOptions,
+    kind: Option<(Bits, usize)>,
+    job: &Job,
+) -> Result<Image<'a>> {
     let n = v.ids.len();
     job.phase("encode", n as u64);
     let space = fit(v, o, job)?;

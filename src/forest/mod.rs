@@ -50,7 +50,7 @@ mod space;
 mod topk;
 mod typed;
 
-pub use build::{BuildOptions, MAX_TREES, build};
+pub use build::{BuildOptions, MAX_TREES, build, build_exact};
 pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use image::Image;

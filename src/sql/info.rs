@@ -22,7 +22,7 @@ impl Function for Info {
     const COLUMNS: &'static [&'static str] = &["key TEXT", "value"];
     const ARGUMENTS: &'static [&'static str] = &["index"];
     const REQUIRED: usize = 1;
-    const ROWS: i64 = 25;
+    const ROWS: i64 = 27;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
 
     fn call(scope: &Scope, args: &[Value]) -> Result<Self::Rows> {
@@ -110,9 +110,11 @@ impl Facts {
             reader.current(),
         ) {
             (Some(database), Some(current)) => {
-                let (generation, _) = index::files::parse_current(current)?;
-                let file = index.file(&database, generation);
-                file.to_string_lossy().into_owned().into()
+                let parts = index::part::parse(current)?;
+                let main = parts
+                    .first()
+                    .map(|main| index.file(&database, main.generation));
+                main.map(|file| file.to_string_lossy().into_owned()).into()
             }
             _ => Value::Null,
         };
@@ -170,8 +172,8 @@ impl Facts {
                 "generation",
                 reader
                     .current()
-                    .and_then(|c| index::files::parse_current(c).ok())
-                    .map_or(Value::Null, |(generation, _)| generation.into()),
+                    .and_then(|c| index::part::parse(c).ok()?.last().copied())
+                    .map_or(Value::Null, |part| part.generation.into()),
             ),
             ("items", count(self.built.items)),
             ("nulls", count(self.built.nulls)),
@@ -183,7 +185,10 @@ impl Facts {
         ];
         if let Some(forest) = reader.forest() {
             let info = forest.info();
+            let parts = reader.parts();
             rows.extend([
+                ("parts", count(parts.len() as u64)),
+                ("items_in_main_file", count(info.items as u64)),
                 ("dim", count(info.dim as u64)),
                 (
                     "bytes_beside_vectors",

@@ -148,32 +148,68 @@ impl Source {
         let mut buffer = Vec::new();
         while let Some(row) = rows.next()? {
             let rowid = self.rowid(row)?;
-            let vector = match row.get_ref(1)? {
-                ValueRef::Null => {
-                    read.nulls += 1;
-                    continue;
-                }
-                ValueRef::Blob(blob) => f32_in(blob, &mut buffer),
-                value => values::vector(value).map(|vector| {
-                    buffer = vector.into_owned();
-                    buffer.as_slice()
-                }),
-            }
-            .map_err(|error| self.no_vector(rowid, &error))?;
+            let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut buffer)? else {
+                read.nulls += 1;
+                continue;
+            };
             if dim == 0 {
                 dim = vector.len();
-            } else if vector.len() != dim {
-                bail!(
-                    "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
-                    self.table,
-                    self.column,
-                    vector.len()
-                );
             }
+            self.check_dim(rowid, vector, dim)?;
             read.vectors += 1;
             each(rowid, vector)?;
         }
         Ok(read)
+    }
+
+    /// Hands the vector of a row to `each` if there is one; `statement` is that of [`Source::one_row`].
+    pub(crate) fn read_one(
+        &self,
+        statement: &mut rusqlite::Statement<'_>,
+        rowid: i64,
+        dim: usize,
+        each: impl FnOnce(&[f32]),
+    ) -> Result<()> {
+        let mut rows = statement.query([rowid])?;
+        if let Some(row) = rows.next()?
+            && let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut Vec::new())?
+        {
+            self.check_dim(rowid, vector, dim)?;
+            self.check_finite(rowid, vector)?;
+            each(vector);
+        }
+        Ok(())
+    }
+
+    /// A value of the column as a vector; `None`: NULL.
+    fn vector<'a>(
+        &self,
+        rowid: i64,
+        value: ValueRef<'a>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Result<Option<&'a [f32]>> {
+        match value {
+            ValueRef::Null => return Ok(None),
+            ValueRef::Blob(blob) => f32_in(blob, buffer),
+            value => values::vector(value).map(|vector| {
+                *buffer = vector.into_owned();
+                buffer.as_slice()
+            }),
+        }
+        .map(Some)
+        .map_err(|error| self.no_vector(rowid, &error))
+    }
+
+    fn check_dim(&self, rowid: i64, vector: &[f32], dim: usize) -> Result<()> {
+        if vector.len() != dim {
+            bail!(
+                "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
+                self.table,
+                self.column,
+                vector.len()
+            );
+        }
+        Ok(())
     }
 
     /// The statement of one row that hands each row's (rowid, vector) to the function of this name.

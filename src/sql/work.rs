@@ -36,6 +36,22 @@ pub(crate) fn threads(option: usize) -> usize {
     }
 }
 
+/// Whether a statement that writes is running on this connection.
+pub(crate) fn is_writing(conn: &Connection) -> bool {
+    // SAFETY: an open connection, used on the thread that holds it; the statements are its own, and stay while we look.
+    unsafe {
+        let mut statement = ffi::sqlite3_next_stmt(conn.handle(), std::ptr::null_mut());
+        while !statement.is_null() {
+            if ffi::sqlite3_stmt_busy(statement) != 0 && ffi::sqlite3_stmt_readonly(statement) == 0
+            {
+                return true;
+            }
+            statement = ffi::sqlite3_next_stmt(conn.handle(), statement);
+        }
+    }
+    false
+}
+
 /// Where long work shows its progress.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Display {

@@ -1,4 +1,8 @@
-//! From the rows of the table to a published file: what CREATE and 'rebuild' do.
+//! From rows of the table to a published file: what CREATE, 'rebuild' and 'refresh' do.
+//!
+//! `rebuild` reads the whole table. `refresh` makes a further part of the rows that have changed, and takes younger
+//! parts in that are not much larger: each is then more than [`TAKE`] times as large as the next, so there are few, and
+//! a row is written again only a few times until the parts together are worth a rebuild.
 
 use std::time::Instant;
 
@@ -9,9 +13,13 @@ use super::catalog::{self, Built};
 use super::files;
 use super::names::IndexName;
 use super::options::IndexOptions;
+use super::part::{self, Part, PartName};
 use crate::forest::{self, BuildOptions, Vectors};
 use crate::sql::source::{Read, Source};
 use crate::sql::{Session, work};
+
+/// `refresh` takes the youngest part in if it has less than so many times the rows that are new.
+const TAKE: usize = 4;
 
 /// The vectors of a column, in the order of their rowids.
 pub(crate) struct Rows {
@@ -51,6 +59,28 @@ impl Rows {
         })
     }
 
+    /// Reads those of these rowids that are there and have a vector; `ids` ascending.
+    fn gather_some(conn: &Connection, source: &Source, dim: usize, ids: &[i64]) -> Result<Rows> {
+        let mut rows = Rows {
+            dim,
+            ids: Vec::with_capacity(ids.len()),
+            rows: Vec::new(),
+            read: Read::default(),
+        };
+        rows.rows
+            .try_reserve_exact(ids.len().saturating_mul(dim))
+            .context("not enough memory for the vectors that have changed")?;
+        let mut one_row = conn.prepare(&source.one_row())?;
+        for &id in ids {
+            source.read_one(&mut one_row, id, dim, |row| {
+                rows.ids.push(id);
+                rows.rows.extend_from_slice(row);
+            })?;
+        }
+        rows.read.vectors = rows.ids.len() as u64;
+        Ok(rows)
+    }
+
     /// As the forest takes them.
     pub(crate) fn vectors(&self) -> Vectors<'_> {
         Vectors {
@@ -70,11 +100,8 @@ pub(crate) fn rebuild(
     source: &Source,
     options: &IndexOptions,
 ) -> Result<Built> {
-    // Writing first takes the write lock: in WAL mode a reader that becomes a writer late may find that it can't.
-    let generation: i64 = catalog::get(conn, index, "generation")?.unwrap_or(0) + 1;
-    catalog::put(conn, index, "generation", generation)?;
-    let old: Option<String> = catalog::get(conn, index, "current")?;
-
+    let generation = next_generation(conn, index)?;
+    let old = current(conn, index)?;
     let began = Instant::now();
     let rows = Rows::gather(conn, source)?;
     let mut built = Built {
@@ -83,32 +110,151 @@ pub(crate) fn rebuild(
         read_seconds: began.elapsed().as_secs_f64(),
         ..Built::default()
     };
-    let current = if rows.ids.is_empty() {
-        // No row, no dimension, no file: what comes is found in the table.
+    // No row, no dimension, no file: what comes is found in the table.
+    let new = if rows.ids.is_empty() {
         None
     } else {
-        let build_options = BuildOptions {
-            metric: options.metric()?,
-            trees: options.trees,
-            seed: options.seed,
-            threads: work::threads(options.threads),
-        };
-        let vectors = rows.vectors();
-        let began = Instant::now();
-        let image = work::run(conn, session.display(), |job| {
-            forest::build(&vectors, &build_options, job)
-        })?;
-        built.build_seconds = began.elapsed().as_secs_f64();
-        let began = Instant::now();
-        let (current, bytes) =
-            files::publish(conn, session, index, generation, old.as_deref(), &image)?;
-        built.write_seconds = began.elapsed().as_secs_f64();
-        built.bytes = bytes;
-        Some(current)
+        let to = (index, generation, &old[..]);
+        Some(write(conn, session, to, &rows, options, &mut built)?)
     };
-    files::retire(conn, session, index, old.as_deref())?;
-    catalog::put(conn, index, "current", current)?;
-    catalog::put(conn, index, "built", serde_json::to_string(&built)?)?;
-    conn.execute_batch(&format!("DELETE FROM {}", index.changes()))?;
+    files::retire(conn, session, index, &old)?;
+    part::remove_lists(conn, index, &old)?;
+    settle(conn, index, new.as_slice(), &built)?;
     Ok(built)
+}
+
+/// Folds the rows that have changed into a further part, at a cost in proportion to their number; `false`: they are so
+/// many that a rebuild is due.
+pub(crate) fn fold(
+    conn: &Connection,
+    session: &Session,
+    index: &IndexName,
+    source: &Source,
+    options: &IndexOptions,
+    parts: &[Part],
+) -> Result<bool> {
+    let Some(main) = parts.first().and_then(|main| main.forest.as_ref()) else {
+        return Ok(false);
+    };
+    let generation = next_generation(conn, index)?;
+    let mut ids: Vec<i64> = conn
+        .prepare(&format!("SELECT id FROM {}", index.changes()))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut kept = parts.len();
+    while kept > 1 && parts[kept - 1].live() < TAKE * ids.len() {
+        kept -= 1;
+        if let Some(forest) = &parts[kept].forest {
+            let hidden = &parts[kept].hidden;
+            ids.extend(forest.ids().iter().filter(|id| !hidden.contains(id)));
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let (kept, taken) = parts.split_at(kept);
+    let apart: usize = kept[1..].iter().map(Part::live).sum();
+    if 2 * (kept[0].hidden.len() + apart + ids.len()) > main.len() {
+        return Ok(false);
+    }
+    let began = Instant::now();
+    let rows = Rows::gather_some(conn, source, main.dim(), &ids)?;
+    let mut built = catalog::built(conn, index)?;
+    built.read_seconds = began.elapsed().as_secs_f64();
+    let mut names: Vec<PartName> = kept.iter().map(|part| part.name).collect();
+    let taken: Vec<PartName> = taken.iter().map(|part| part.name).collect();
+    let mut new = PartName {
+        generation,
+        checksum: None,
+        hides: None,
+    };
+    if !rows.ids.is_empty() {
+        let all: Vec<PartName> = parts.iter().map(|part| part.name).collect();
+        let to = (index, generation, &all[..]);
+        new = write(conn, session, to, &rows, options, &mut built)?;
+        let files = kept.iter().filter_map(|part| part.forest.as_ref());
+        built.bytes += files.map(|forest| forest.info().bytes as u64).sum::<u64>();
+    }
+    // What parts that are taken in have hidden is in older ones, and stays hidden there.
+    for part in &taken {
+        ids.extend(part::list(conn, index, part)?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let older = |id: &i64| {
+        let mut files = kept.iter().filter_map(|part| part.forest.as_ref());
+        files.any(|forest| forest.contains(*id))
+    };
+    ids.retain(older);
+    new.hides = Some(part::put_list(conn, index, generation, &ids)?);
+    files::retire(conn, session, index, &taken)?;
+    part::remove_lists(conn, index, &taken)?;
+    names.push(new);
+    built.items = conn.query_row(
+        &format!(
+            "SELECT count({}) FROM {}",
+            crate::sql::quote(&source.column),
+            source.quoted_table()
+        ),
+        [],
+        |row| row.get::<_, i64>(0).map(|n| n as u64),
+    )?;
+    settle(conn, index, &names, &built)?;
+    Ok(true)
+}
+
+/// The number of the build that begins.
+fn next_generation(conn: &Connection, index: &IndexName) -> Result<i64> {
+    // Writing first takes the write lock: in WAL mode a reader that becomes a writer late may find that it can't.
+    let last: i64 = catalog::get(conn, index, "generation")?.unwrap_or(0);
+    catalog::put(conn, index, "generation", last)?;
+    // No name twice: a file of an index that was dropped must still be there if that is rolled back.
+    let generation = last.max(files::largest_generation(conn, index)?) + 1;
+    catalog::put(conn, index, "generation", generation)?;
+    Ok(generation)
+}
+
+/// The parts that the catalogue names.
+pub(crate) fn current(conn: &Connection, index: &IndexName) -> Result<Vec<PartName>> {
+    let current: Option<String> = catalog::get(conn, index, "current")?;
+    // What can't be read can't be retired: the next build sweeps it.
+    Ok(current
+        .and_then(|c| part::parse(&c).ok())
+        .unwrap_or_default())
+}
+
+/// Builds a file of these rows and publishes it.
+fn write(
+    conn: &Connection,
+    session: &Session,
+    (index, generation, old): (&IndexName, i64, &[PartName]),
+    rows: &Rows,
+    options: &IndexOptions,
+    built: &mut Built,
+) -> Result<PartName> {
+    let build_options = BuildOptions {
+        metric: options.metric()?,
+        trees: options.trees,
+        seed: options.seed,
+        threads: work::threads(options.threads),
+    };
+    let vectors = rows.vectors();
+    let began = Instant::now();
+    let image = work::run(conn, session.display(), |job| {
+        forest::build(&vectors, &build_options, job)
+    })?;
+    built.build_seconds = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let (new, bytes) = files::publish(conn, session, index, generation, old, &image)?;
+    built.write_seconds = began.elapsed().as_secs_f64();
+    built.bytes = bytes;
+    Ok(new)
+}
+
+/// The catalogue names these parts, and nothing has changed since.
+fn settle(conn: &Connection, index: &IndexName, parts: &[PartName], built: &Built) -> Result<()> {
+    let current = (!parts.is_empty()).then(|| part::format(parts));
+    catalog::put(conn, index, "current", current)?;
+    catalog::put(conn, index, "built", serde_json::to_string(built)?)?;
+    conn.execute_batch(&format!("DELETE FROM {}", index.changes()))?;
+    Ok(())
 }

@@ -7,12 +7,17 @@
 //! | table, column, column_id | what is indexed, as it was named when the index was made |
 //! | options | JSON of [`IndexOptions`] |
 //! | generation | number of the last file that was built; counts up, also over rebuilds that came to nothing |
-//! | current | `<generation>:<checksum>` of the file that answers; NULL when there is none |
+//! | current | the parts that answer ([`super::part`]); NULL when there is none |
+//! | hides:`<generation>` | rowids that a part has outdated in older ones |
 //! | built | JSON of [`Built`] |
+//! | unique | JSON of the UNIQUE indexes that the triggers know |
 //!
-//! `<index>_changes(id)`: rowids whose rows may differ from the file. The triggers fill it in plain SQL, so it is right
-//! whichever program writes. It is no shadow table in SQLite's sense: SQLite keeps those from triggers in a host that
-//! runs in defensive mode, and the sqlite3 shell does.
+//! `<index>_changes(seq, id, stamp)`: rowids whose rows may differ from the file, in the order of their last change. The
+//! triggers fill it in plain SQL, so it is right whichever program writes. It is no shadow table in SQLite's sense:
+//! SQLite keeps those from triggers in a host that runs in defensive mode, and the sqlite3 shell does.
+//!
+//! `stamp` is random, so an entry (seq, stamp) stands for one moment of one history: whoever finds it again knows that
+//! nothing before it was undone ([`super::pending`]).
 
 use anyhow::{Result, anyhow};
 use rusqlite::types::Value;
@@ -59,7 +64,7 @@ pub(crate) fn create(
 ) -> Result<()> {
     conn.execute_batch(&format!(
         "CREATE TABLE {}(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-         CREATE TABLE {}(id INTEGER PRIMARY KEY);",
+         CREATE TABLE {}(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, stamp INTEGER DEFAULT (random()));",
         index.catalog(),
         index.changes()
     ))?;
@@ -147,18 +152,69 @@ pub(crate) fn built(conn: &Connection, index: &IndexName) -> Result<Built> {
 }
 
 /// The table an index follows, found through its triggers: SQLite carries them along when the table is renamed. `None`
-/// when they are gone, and with them the knowledge of what has changed.
+/// when one is gone, and with it the knowledge of what has changed.
 pub(crate) fn tracked_table(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
     let mut statement = conn.prepare(&format!(
-        "SELECT min(tbl_name), count(*) FROM {}.sqlite_schema WHERE type = 'trigger' AND name IN (?1, ?2, ?3)",
+        "SELECT min(tbl_name), max(tbl_name), count(*) FROM {}.sqlite_schema
+         WHERE type = 'trigger' AND name IN (?1, ?2, ?3, ?4)",
         quote(&index.schema)
     ))?;
+    // The one before an INSERT is there only for tables with UNIQUE indexes: see `unnoticed_replace`.
     let name = |i: usize| format!("{}{}", index.name, TRIGGERS[i]);
-    let (table, n): (Option<String>, i64) = statement
-        .query_row([name(0), name(1), name(2)], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+    let (table, other, n): (Option<String>, Option<String>, i64) = statement
+        .query_row([name(0), name(1), name(2), name(4)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
-    Ok(table.filter(|_| n == 3))
+    Ok((n == 4 && other == table).then_some(table).flatten())
+}
+
+/// Why REPLACE could remove rows that no trigger notes, if it could.
+pub(crate) fn unnoticed_replace(
+    conn: &Connection,
+    index: &IndexName,
+    source: &Source,
+) -> Result<Option<String>> {
+    let indexes = unique_indexes(conn, source)?;
+    if indexes
+        .iter()
+        .any(|terms| !terms.iter().any(|t| t.column.is_some()))
+    {
+        return Ok(Some(format!(
+            "{} has a UNIQUE index over expressions alone, by way of which REPLACE removes rows that no trigger sees",
+            source.table
+        )));
+    }
+    let known: Option<String> = get(conn, index, "unique")?;
+    let before_insert: bool = conn.query_row(
+        &format!(
+            "SELECT EXISTS(SELECT 1 FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1)",
+            quote(&index.schema)
+        ),
+        [format!("{}{}", index.name, TRIGGERS[3])],
+        |row| row.get(0),
+    )?;
+    let knows =
+        known.as_deref() == Some(&*known_as(&indexes)) && (before_insert || indexes.is_empty());
+    Ok((!knows).then(|| {
+        format!(
+            "{} has other UNIQUE indexes than when its triggers were made, and REPLACE may remove rows by way of them",
+            source.table
+        )
+    }))
+}
+
+/// What the catalogue says of UNIQUE indexes: their columns by place, because names change.
+fn known_as(indexes: &[Unique]) -> String {
+    let places: Vec<Vec<(i64, &str)>> = indexes
+        .iter()
+        .map(|terms| {
+            terms
+                .iter()
+                .map(|t| (t.place, t.collation.as_str()))
+                .collect()
+        })
+        .collect();
+    serde_json::json!(places).to_string()
 }
 
 /// The column that is indexed, in the table it is in now; both may have been renamed.
@@ -191,10 +247,11 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     let key = source.quoted_key();
     let column = quote(&source.column);
     let changes = index.bare("_changes");
-    // The conflict clause of the statement that fires a trigger replaces those inside it, so OR IGNORE would not do.
+    // The conflict clause of the statement that fires a trigger replaces those inside it, so OR REPLACE would not do.
     let note = |values: &str| {
         format!(
-            "INSERT INTO {changes}(id) SELECT x FROM ({values}) WHERE x IS NOT NULL AND x NOT IN (SELECT id FROM {changes});"
+            "DELETE FROM {changes} WHERE id IN ({values});
+             INSERT INTO {changes}(id) SELECT x FROM ({values}) WHERE x IS NOT NULL;"
         )
     };
     let mut sql = String::new();
@@ -227,18 +284,30 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     let mut replaced = vec![format!(
         "SELECT {key} AS x FROM {table} WHERE {key} = new.{key}"
     )];
-    for columns in unique_indexes(conn, source)? {
-        let equal: Vec<_> = columns
+    let indexes = unique_indexes(conn, source)?;
+    put(conn, index, "unique", known_as(&indexes))?;
+    for terms in &indexes {
+        let equal: Vec<_> = terms
             .iter()
-            .map(|c| format!("{0} = new.{0}", quote(c)))
+            .filter_map(|term| {
+                let column = quote(term.column.as_ref()?);
+                let collation = quote(&term.collation);
+                Some(format!("{column} = new.{column} COLLATE {collation}"))
+            })
             .collect();
+        if equal.is_empty() {
+            continue;
+        }
         replaced.push(format!(
             "SELECT {key} AS x FROM {table} WHERE {}",
             equal.join(" AND ")
         ));
     }
     if replaced.len() > 1 {
-        let insert = note(&replaced[1..].join(" UNION "));
+        let insert = note(&format!(
+            "SELECT x FROM ({})",
+            replaced[1..].join(" UNION ")
+        ));
         trigger(TRIGGERS[3], "BEFORE INSERT", "", &insert);
         let update = note(&format!(
             "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
@@ -264,23 +333,37 @@ pub(crate) fn drop_triggers(conn: &Connection, index: &IndexName) -> Result<()> 
     Ok(())
 }
 
-/// The columns of each UNIQUE index (constraint or CREATE UNIQUE INDEX) that consists of plain columns.
-fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Vec<String>>> {
+/// A UNIQUE index (constraint or CREATE UNIQUE INDEX): its terms.
+type Unique = Vec<Term>;
+
+/// One column of an index, or an expression.
+struct Term {
+    /// The column's place in its table; -2 for an expression.
+    place: i64,
+    /// `None`: an expression.
+    column: Option<String>,
+    /// By which values are compared.
+    collation: String,
+}
+
+fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Unique>> {
     let mut statement = conn.prepare(
-        "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l, pragma_index_info(l.name, ?2) i
-         WHERE l.\"unique\" ORDER BY l.seq, i.seqno",
+        "SELECT l.name, i.cid, i.name, i.coll FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) i
+         WHERE l.\"unique\" AND i.key ORDER BY l.name, i.seqno",
     )?;
     let mut rows = statement.query([&source.table, &source.schema])?;
-    let mut indexes: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    let mut indexes: Vec<(String, Unique)> = Vec::new();
     while let Some(row) = rows.next()? {
-        let (index, column): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let index: String = row.get(0)?;
+        let term = Term {
+            place: row.get(1)?,
+            column: row.get(2)?,
+            collation: row.get(3)?,
+        };
         match indexes.last_mut() {
-            Some((name, columns)) if *name == index => columns.push(column),
-            _ => indexes.push((index, vec![column])),
+            Some((name, terms)) if *name == index => terms.push(term),
+            _ => indexes.push((index, vec![term])),
         }
     }
-    Ok(indexes
-        .into_iter()
-        .filter_map(|(_, columns)| columns.into_iter().collect())
-        .collect())
+    Ok(indexes.into_iter().map(|(_, terms)| terms).collect())
 }

@@ -25,6 +25,7 @@ use memmap2::Mmap;
 use rusqlite::Connection;
 
 use super::names::IndexName;
+use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::sql::Session;
 use crate::sql::vtab::{Args, Change, Cursor, Origin, Output, Plan, Table};
@@ -76,7 +77,20 @@ pub(crate) type Open = Arc<Forest<Store>>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     index: IndexName,
-    current: String,
+    part: PartName,
+}
+
+impl Key {
+    /// The bytes of a part, whatever it hides.
+    fn new(index: &IndexName, part: &PartName) -> Key {
+        Key {
+            index: index.clone(),
+            part: PartName {
+                hides: None,
+                ..*part
+            },
+        }
+    }
 }
 
 /// The files of one connection.
@@ -92,45 +106,89 @@ pub(crate) struct Ledger {
     open: HashMap<Key, Weak<Forest<Store>>>,
 }
 
-enum Deed {
-    Published(PathBuf),
-    Retired(PathBuf),
-    PublishedImage(Key),
-    RetiredImage(Key),
+/// What a transaction did to a file or an image.
+struct Deed {
+    act: Act,
+    to: Thing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// Made it.
+    Published,
+    /// Meant it to go.
+    Retired,
+    /// Meant it to stay after all.
+    Revived,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Thing {
+    File(PathBuf),
+    Image(Key),
 }
 
 impl Ledger {
+    fn note(&mut self, act: Act, to: Thing) {
+        self.done.push(Deed { act, to });
+    }
+
     /// Whether the open transaction has published or retired a file of this name.
     fn concerns(&self, name: &std::ffi::OsStr) -> bool {
-        self.done.iter().any(|deed| match deed {
-            Deed::Published(path) | Deed::Retired(path) => path.file_name() == Some(name),
-            Deed::PublishedImage(_) | Deed::RetiredImage(_) => false,
-        })
+        self.done
+            .iter()
+            .any(|deed| matches!(&deed.to, Thing::File(path) if path.file_name() == Some(name)))
+    }
+
+    /// What the open transaction did to it last.
+    fn last(&self, to: &Thing) -> Option<Act> {
+        let deed = self.done.iter().rev().find(|deed| deed.to == *to);
+        deed.map(|deed| deed.act)
+    }
+
+    /// A copy of `from` is at `to`, new or there again.
+    fn settle_rename(&mut self, from: Thing, to: Thing) {
+        self.note(self.act_of_making(&to), to);
+        self.note(Act::Retired, from);
+    }
+
+    fn act_of_making(&self, it: &Thing) -> Act {
+        match self.last(it) {
+            None => Act::Published,
+            Some(_) => Act::Revived,
+        }
+    }
+
+    fn remove(&mut self, it: &Thing) {
+        match it {
+            Thing::File(path) => remove(path),
+            Thing::Image(key) => {
+                self.images.remove(key);
+            }
+        }
     }
 
     /// The transaction has committed.
     fn commit(&mut self) {
         self.savepoints.clear();
-        for deed in std::mem::take(&mut self.done) {
-            match deed {
-                Deed::Retired(path) => remove(&path),
-                Deed::RetiredImage(key) => {
-                    self.images.remove(&key);
-                }
-                Deed::Published(_) | Deed::PublishedImage(_) => {}
+        while let Some(deed) = self.done.pop() {
+            if deed.act == Act::Retired {
+                self.remove(&deed.to);
             }
+            // What was done to it before does not count.
+            self.done.retain(|earlier| earlier.to != deed.to);
         }
     }
 
     /// What was done after the first `keep` deeds is undone.
     fn undo(&mut self, keep: usize) {
-        for deed in self.done.drain(keep.min(self.done.len())..).rev() {
-            match deed {
-                Deed::Published(path) => remove(&path),
-                Deed::PublishedImage(key) => {
-                    self.images.remove(&key);
-                }
-                Deed::Retired(_) | Deed::RetiredImage(_) => {}
+        while self.done.len() > keep {
+            if let Some(Deed {
+                act: Act::Published,
+                to,
+            }) = self.done.pop()
+            {
+                self.remove(&to);
             }
         }
     }
@@ -181,31 +239,33 @@ fn join(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Publishes `image` as a generation of the index, beside the `old` one. Returns what the catalogue calls it, and its
+/// Publishes `image` as a generation of the index, beside the `old` ones. Returns what the catalogue calls it, and its
 /// size.
 pub(crate) fn publish(
     conn: &Connection,
     session: &Session,
     index: &IndexName,
     generation: i64,
-    old: Option<&str>,
+    old: &[PartName],
     image: &Image<'_>,
-) -> Result<(String, u64)> {
+) -> Result<(PartName, u64)> {
+    let named = |checksum| PartName {
+        generation,
+        checksum: Some(checksum),
+        hides: None,
+    };
     join(conn)?;
     let Some(database) = database(conn, &index.schema)? else {
         let forest = Forest::open(Store::Memory(image.to_bytes()))?;
-        let current = current_name(generation, forest.checksum());
-        let key = Key {
-            index: index.clone(),
-            current: current.clone(),
-        };
+        let part = named(forest.checksum());
+        let key = Key::new(index, &part);
         let mut ledger = ledger(session);
         ledger.images.insert(key.clone(), Arc::new(forest));
-        ledger.done.push(Deed::PublishedImage(key));
-        return Ok((current, image.len() as u64));
+        let act = ledger.act_of_making(&Thing::Image(key.clone()));
+        ledger.note(act, Thing::Image(key));
+        return Ok((part, image.len() as u64));
     };
-    let old = old.map(|old| parse_current(old).map(|(generation, _)| generation));
-    sweep(session, &database, index, old.transpose()?);
+    sweep(session, &database, index, old);
     let path = index.file(&database, generation);
     let mut temporary = path.clone().into_os_string();
     temporary.push(format!(".tmp-{}", std::process::id()));
@@ -221,9 +281,8 @@ pub(crate) fn publish(
             path.display()
         )
     })?;
-    ledger(session).done.push(Deed::Published(path.clone()));
-    let checksum = map(&path)?.checksum();
-    Ok((current_name(generation, checksum), image.len() as u64))
+    ledger(session).note(Act::Published, Thing::File(path.clone()));
+    Ok((named(map(&path)?.checksum()), image.len() as u64))
 }
 
 /// Write, sync, rename, sync the folder.
@@ -247,29 +306,19 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
         .map_err(io::IntoInnerError::into_error)?
         .sync_all()?;
     fs::rename(temporary, path)?;
-    if let Some(folder) = path.parent() {
-        // A folder cannot be opened everywhere; where it can, the new name must reach the disk before the catalogue.
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        if let Ok(folder) = File::open(folder) {
-            folder.sync_all()?;
-        }
+    // A folder cannot be opened everywhere; where it can, the new name must reach the disk before the catalogue.
+    if let Ok(folder) = File::open(folder_of(path)) {
+        folder.sync_all()?;
     }
     Ok(())
 }
 
-/// Removes what crashes have left: temporary files, and every generation but the `current` one and those that the open
+/// Removes what crashes have left: temporary files, and every generation but the `current` ones and those that the open
 /// transaction may still return to. The caller holds the write lock, so nobody else is about to publish.
-fn sweep(session: &Session, database: &Path, index: &IndexName, current: Option<i64>) {
+fn sweep(session: &Session, database: &Path, index: &IndexName, current: &[PartName]) {
+    let counts = |n: i64| current.iter().any(|part| part.generation == n);
     let prefix = index.file_prefix(database);
-    let folder = match database.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let Ok(entries) = fs::read_dir(folder) else {
+    let Ok(entries) = fs::read_dir(folder_of(database)) else {
         return;
     };
     let ledger = ledger(session);
@@ -279,7 +328,7 @@ fn sweep(session: &Session, database: &Path, index: &IndexName, current: Option<
             continue;
         };
         let stray = match rest.split_once(".annoy") {
-            Some((number, "")) => number.parse::<i64>().is_ok_and(|n| Some(n) != current),
+            Some((number, "")) => number.parse::<i64>().is_ok_and(|n| !counts(n)),
             Some((number, end)) => number.parse::<i64>().is_ok() && end.starts_with(".tmp-"),
             None => false,
         };
@@ -289,76 +338,108 @@ fn sweep(session: &Session, database: &Path, index: &IndexName, current: Option<
     }
 }
 
-/// Retires what `current` names, if anything: its bytes go when the transaction has committed.
+/// Retires parts: their bytes go when the transaction has committed.
 pub(crate) fn retire(
     conn: &Connection,
     session: &Session,
     index: &IndexName,
-    current: Option<&str>,
+    parts: &[PartName],
 ) -> Result<()> {
-    let Some(current) = current else {
+    if parts.is_empty() {
         return Ok(());
-    };
+    }
     join(conn)?;
-    let deed = match database(conn, &index.schema)? {
-        Some(database) => Deed::Retired(index.file(&database, parse_current(current)?.0)),
-        None => Deed::RetiredImage(Key {
-            index: index.clone(),
-            current: current.to_owned(),
-        }),
-    };
-    ledger(session).done.push(deed);
+    let database = database(conn, &index.schema)?;
+    for part in parts.iter().filter(|part| part.checksum.is_some()) {
+        let thing = match &database {
+            Some(database) => Thing::File(index.file(database, part.generation)),
+            None => Thing::Image(Key::new(index, part)),
+        };
+        ledger(session).note(Act::Retired, thing);
+    }
     Ok(())
 }
 
-/// Gives the file that `current` names to the index under its new name; the old name goes when the transaction has
-/// committed.
+/// Gives the files of these parts to the index under its new name; the old names go when the transaction has committed.
 pub(crate) fn rename(
     conn: &Connection,
     session: &Session,
     old: &IndexName,
     new: &IndexName,
-    current: &str,
+    parts: &[PartName],
 ) -> Result<()> {
     join(conn)?;
-    let Some(database) = database(conn, &old.schema)? else {
+    let database = database(conn, &old.schema)?;
+    for part in parts.iter().filter(|part| part.checksum.is_some()) {
         let mut ledger = ledger(session);
-        let key = |index: &IndexName| Key {
-            index: index.clone(),
-            current: current.to_owned(),
+        let Some(database) = &database else {
+            let (from, to) = (Key::new(old, part), Key::new(new, part));
+            if let Some(image) = ledger.images.get(&from).cloned() {
+                ledger.images.insert(to.clone(), image);
+                ledger.settle_rename(Thing::Image(from), Thing::Image(to));
+            }
+            continue;
         };
-        if let Some(image) = ledger.images.get(&key(old)).cloned() {
-            ledger.images.insert(key(new), image);
-            ledger.done.push(Deed::PublishedImage(key(new)));
-            ledger.done.push(Deed::RetiredImage(key(old)));
+        let (from, to) = (
+            old.file(database, part.generation),
+            new.file(database, part.generation),
+        );
+        if !from.exists() {
+            // The index answers from its table already, and goes on to.
+            continue;
         }
-        return Ok(());
-    };
-    let generation = parse_current(current)?.0;
-    let (from, to) = (
-        old.file(&database, generation),
-        new.file(&database, generation),
-    );
-    if !from.exists() {
-        // The index answers from its table already, and goes on to.
-        return Ok(());
+        if ledger.last(&Thing::File(to.clone())).is_none() {
+            match fs::remove_file(&to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).with_context(|| {
+                    format!("cannot copy {} to {}", from.display(), to.display())
+                })?;
+                File::open(&to)?.sync_all()?;
+            }
+        } else if Some(map(&to)?.checksum()) != part.checksum {
+            bail!(
+                "{} belongs to an index that was dropped or renamed in this transaction: COMMIT first",
+                to.display()
+            );
+        }
+        ledger.settle_rename(Thing::File(from), Thing::File(to));
     }
-    match fs::remove_file(&to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    if fs::hard_link(&from, &to).is_err() {
-        fs::copy(&from, &to)
-            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
-        File::open(&to)?.sync_all()?;
-    }
-    let mut ledger = ledger(session);
-    ledger.done.push(Deed::Published(to));
-    ledger.done.push(Deed::Retired(from));
     Ok(())
 }
 
-/// The forest that `current` names.
+/// The largest generation of an index that has a file, whoever left it there.
+pub(crate) fn largest_generation(conn: &Connection, index: &IndexName) -> Result<i64> {
+    let Some(database) = database(conn, &index.schema)? else {
+        return Ok(0);
+    };
+    let prefix = index.file_prefix(&database);
+    let mut largest = 0;
+    for entry in folder_of(&database).read_dir()?.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| {
+            name.strip_prefix(&prefix)?
+                .strip_suffix(".annoy")?
+                .parse()
+                .ok()
+        });
+        // No build counts that far; whoever planted such a name must not stop the counting.
+        largest = largest.max(number.filter(|&n: &i64| n < 1 << 62).unwrap_or(0));
+    }
+    Ok(largest)
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The forest of a part that has a file.
 ///
 /// # Errors
 /// Why the file can't be used: missing, truncated, damaged, or not the one the catalogue means.
@@ -366,12 +447,9 @@ pub(crate) fn open(
     conn: &Connection,
     session: &Session,
     index: &IndexName,
-    current: &str,
+    part: &PartName,
 ) -> Result<Open> {
-    let key = Key {
-        index: index.clone(),
-        current: current.to_owned(),
-    };
+    let key = Key::new(index, part);
     {
         let ledger = ledger(session);
         if let Some(open) = ledger.open.get(&key).and_then(Weak::upgrade) {
@@ -386,14 +464,14 @@ pub(crate) fn open(
             "the index of a database in memory lives in the connection that built it, and this is another one"
         );
     };
-    let (generation, checksum) = parse_current(current)?;
-    let path = index.file(&database, generation);
+    let path = index.file(&database, part.generation);
     let forest = map(&path)?;
-    if forest.checksum() != checksum {
+    if Some(forest.checksum()) != part.checksum {
         bail!(
-            "{} is not the file that was built here: its checksum is {:016x}, expected {checksum:016x}",
+            "{} is not the file that was built here: its checksum is {:016x}, expected {:016x}",
             path.display(),
-            forest.checksum()
+            forest.checksum(),
+            part.checksum.unwrap_or_default()
         );
     }
     let open = Arc::new(forest);
@@ -416,19 +494,6 @@ fn map(path: &Path) -> Result<Forest<Store>> {
     // say so.
     let map = unsafe { Mmap::map(&file) }.with_context(describe)?;
     Forest::open(Store::Map(map)).with_context(describe)
-}
-
-/// What the catalogue calls a generation.
-fn current_name(generation: i64, checksum: u64) -> String {
-    format!("{generation}:{checksum:016x}")
-}
-
-/// Generation and checksum.
-pub(crate) fn parse_current(current: &str) -> Result<(i64, u64)> {
-    current
-        .split_once(':')
-        .and_then(|(g, c)| Some((g.parse().ok()?, u64::from_str_radix(c, 16).ok()?)))
-        .with_context(|| format!("the catalogue names no generation: '{current}'"))
 }
 
 /// `annoy_files`: the ear that hears transactions end.

@@ -11,17 +11,21 @@
 //! * [`catalog`]: the shadow tables and the triggers.
 //! * [`files`]: the files, and how they come and go with transactions.
 //! * [`build`]: from the rows of the table to a published file.
+//! * [`part`]: the files an index consists of.
+//! * [`pending`]: the rows that have changed since.
 //! * [`reader`]: what a query sees.
 //! * [`table`]: the virtual table itself: commands, DROP, RENAME, and the MATCH form of a search.
 //!
 //! Invariant: the catalogue names a file only in the transaction that published it; a rowid whose row differs from
-//! that file is in `i_changes`. So in every snapshot file + changes = table.
+//! what the files say is in `i_changes`. So in every snapshot files + changes = table.
 
 mod build;
 mod catalog;
 pub(crate) mod files;
 mod names;
 mod options;
+pub(crate) mod part;
+mod pending;
 pub(crate) mod reader;
 mod table;
 

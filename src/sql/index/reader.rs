@@ -1,21 +1,22 @@
 //! An index as a query sees it: its file, and what has changed in its table since that was built.
 //!
 //! Two things are read afresh for every query, in one statement, inside the query's own snapshot: which generation the
-//! catalogue names, and whether the triggers have noted changes. The rows noted are searched exactly in the table, the
-//! file's own version of them is hidden, and both answers are merged: what comes out is true for this snapshot,
-//! whoever wrote, and after any ROLLBACK. When the file can't be used, the table answers alone.
+//! catalogue names, and the last change that the triggers have noted. The rows noted ([`super::pending`]) are searched
+//! exactly, the files' own versions of them are hidden, and all answers are merged: what comes out is true for this
+//! snapshot, whoever wrote, and after any ROLLBACK. When a file can't be used, the table answers alone.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use rusqlite::{Connection, OptionalExtension, StatementStatus};
-use rustc_hash::FxHashSet;
 
 use super::catalog::{self, Settings};
-use super::files::{self, Open};
+use super::files::Open;
 use super::names::IndexName;
-use crate::forest::{Ask, Budget, Hit, RowScan, Scratch, Stats, TopK};
+use super::part::{self, Part};
+use super::pending::{Pending, Place};
+use crate::forest::{Ask, Budget, Hit, Scratch, Stats, TopK};
 use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
@@ -47,31 +48,20 @@ pub(crate) struct Reader {
     source: Source,
     session: Arc<Session>,
     probe: String,
-    pending_rows: String,
     one_row: String,
-    /// The generation the catalogue named last.
+    /// The parts the catalogue named last.
     current: Option<String>,
-    forest: Option<Open>,
-    /// Why there is no forest although there should be one.
+    /// They, open: the main one first. None: the table answers.
+    parts: Vec<Part>,
+    /// Why there is none although there should be.
     fault: Option<String>,
     /// Whether `current` and what follows from it have been read at all.
     looked: bool,
-    /// Whether the triggers are in place.
-    tracked: bool,
+    /// Why changes may go unnoticed.
+    untracked: Option<String>,
     pending: Pending,
     /// Exact searches of this file so far, as far as two.
     searched: Cell<u8>,
-}
-
-/// What has changed since the file was built.
-#[derive(Default)]
-struct Pending {
-    /// Rowids the file must not answer with.
-    hidden: FxHashSet<i64>,
-    /// Rowids of those that are in the table now.
-    ids: Vec<i64>,
-    /// Their vectors, one after the other.
-    rows: Vec<f32>,
 }
 
 /// The index with this name, which may be qualified; `None` when there is none.
@@ -112,7 +102,7 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
 }
 
 impl Reader {
-    /// Opens the index for queries on `conn`, and takes its state.
+    /// Opens the index for queries on `conn`, and takes its state; [`Reader::look`] takes in the rows that have changed.
     pub(crate) fn open(
         conn: &Connection,
         session: &Arc<Session>,
@@ -122,18 +112,18 @@ impl Reader {
         let tracked = catalog::tracked_table(conn, &index)?;
         let table = tracked.clone().unwrap_or_else(|| settings.table.clone());
         let source = catalog::source(conn, &index, &settings, &table)?;
+        let untracked = match &tracked {
+            Some(_) => catalog::unnoticed_replace(conn, &index, &source)?,
+            None => Some(format!(
+                "the triggers that note changes of {} are gone, so its file may be stale",
+                source.table
+            )),
+        };
         let probe = format!(
-            "SELECT (SELECT value FROM {} WHERE key = 'current'), EXISTS(SELECT 1 FROM {})",
+            "SELECT (SELECT value FROM {} WHERE key = 'current'), c.seq, c.stamp
+             FROM (SELECT 1) LEFT JOIN (SELECT seq, stamp FROM {} ORDER BY seq DESC LIMIT 1) AS c",
             index.catalog(),
             index.changes()
-        );
-        let pending_rows = format!(
-            "SELECT t.{}, t.{} FROM {} AS c CROSS JOIN {} AS t ON t.{} = c.id",
-            source.quoted_key(),
-            crate::sql::quote(&source.column),
-            index.changes(),
-            source.quoted_table(),
-            source.quoted_key()
         );
         let mut reader = Reader {
             metric: settings.options.metric()?,
@@ -142,12 +132,11 @@ impl Reader {
             source,
             session: Arc::clone(session),
             probe,
-            pending_rows,
             current: None,
-            forest: None,
+            parts: Vec::new(),
             fault: None,
             looked: false,
-            tracked: tracked.is_some(),
+            untracked,
             pending: Pending::default(),
             searched: Cell::new(0),
             index,
@@ -157,15 +146,19 @@ impl Reader {
         probe.query_row([], |_| Ok(()))?;
         probe.reset_status(StatementStatus::RePrepare);
         drop(probe);
-        if !reader.look(conn)? {
+        if !reader.take(conn, false)? {
             bail!("the schema changes while the index is opened");
         }
         Ok(reader)
     }
 
-    /// Takes the state of the index in the snapshot of the running statement. `false`: the schema has changed, and the
-    /// index must be opened anew.
+    /// Takes the state of the index in the snapshot of the running statement, and the rows that have changed. `false`: the
+    /// schema has changed, and the index must be opened anew.
     pub(crate) fn look(&mut self, conn: &Connection) -> Result<bool> {
+        self.take(conn, true)
+    }
+
+    fn take(&mut self, conn: &Connection, rows_too: bool) -> Result<bool> {
         let mut statement = conn.prepare_cached(&self.probe)?;
         {
             let mut rows = statement.query([])?;
@@ -175,32 +168,41 @@ impl Reader {
             let current = row.get_ref(0)?.as_str_or_null()?;
             if !self.looked || current != self.current.as_deref() {
                 self.current = current.map(str::to_owned);
-                self.open_forest(conn);
+                self.open_parts(conn);
                 self.looked = true;
             }
             // While the statement has not ended, what else is read comes from the same snapshot.
-            if row.get::<_, bool>(1)? || !self.pending.hidden.is_empty() {
-                self.read_pending(conn)?;
+            let dim = self.forest().map(|main| main.dim());
+            if rows_too && let Some(dim) = dim {
+                let last: Option<i64> = row.get(1)?;
+                let place = Place {
+                    conn,
+                    session: &self.session,
+                    index: &self.index,
+                    source: &self.source,
+                    metric: self.metric,
+                    dim,
+                };
+                let last = last.zip(row.get(2)?);
+                self.pending.follow(&place, last, &mut self.parts)?;
             }
         }
         Ok(statement.get_status(StatementStatus::RePrepare) == 0)
     }
 
-    fn open_forest(&mut self, conn: &Connection) {
-        self.forest = None;
+    fn open_parts(&mut self, conn: &Connection) {
+        self.parts = Vec::new();
+        self.pending = Pending::default();
         self.fault = None;
         self.searched.set(0);
         let Some(current) = &self.current else {
             return;
         };
-        if !self.tracked {
-            self.fault = Some(format!(
-                "the triggers that note changes of {} are gone, so its file may be stale",
-                self.source.table
-            ));
+        if let Some(why) = &self.untracked {
+            self.fault = Some(why.clone());
         } else {
-            match files::open(conn, &self.session, &self.index, current) {
-                Ok(forest) => self.forest = Some(forest),
+            match part::open(conn, &self.session, &self.index, current) {
+                Ok(parts) => self.parts = parts,
                 Err(error) => self.fault = Some(format!("{error:#}")),
             }
         }
@@ -213,29 +215,6 @@ impl Reader {
         }
     }
 
-    fn read_pending(&mut self, conn: &Connection) -> Result<()> {
-        let Pending { hidden, ids, rows } = &mut self.pending;
-        hidden.clear();
-        ids.clear();
-        rows.clear();
-        let Some(forest) = &self.forest else {
-            return Ok(());
-        };
-        let mut statement =
-            conn.prepare_cached(&format!("SELECT id FROM {}", self.index.changes()))?;
-        let mut changes = statement.query([])?;
-        while let Some(row) = changes.next()? {
-            hidden.insert(row.get(0)?);
-        }
-        self.source
-            .read(conn, &self.pending_rows, forest.dim(), |id, row| {
-                ids.push(id);
-                rows.extend_from_slice(row);
-                Ok(())
-            })?;
-        Ok(())
-    }
-
     /// The nearest rows of each query, exactly.
     pub(crate) fn exact(
         &self,
@@ -245,7 +224,7 @@ impl Reader {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Vec<Vec<Hit>>> {
-        let Some(forest) = &self.forest else {
+        let Some(main) = self.forest() else {
             return scan_table(
                 conn,
                 &self.session,
@@ -257,28 +236,20 @@ impl Reader {
             );
         };
         for query in queries {
-            self.check_dim(query, forest.dim())?;
+            self.check_dim(query, main.dim())?;
         }
         // The first search may be the only one; from the second on it pays to have the pages at hand.
         if self.searched.get() < 2 {
             self.searched.set(self.searched.get() + 1);
             if self.searched.get() == 2 {
-                forest.bytes().bring_near(&forest.exact_parts());
+                main.bytes().bring_near(&main.exact_parts());
             }
         }
-        let ask = Ask {
-            k: wanted.k,
-            within: wanted.within,
-            threads: wanted.threads.unwrap_or_else(|| {
-                work::threads(0).min(forest.plane_bytes() * queries.len() / PLANE_EACH)
-            }),
-            hidden: &self.pending.hidden,
-        };
-        let found = match queries {
-            [query] => vec![forest.exact_with(query, &ask, scratch, stats)],
-            _ => forest.exact_many(queries, &ask, stats),
-        };
-        Ok(self.merge_all(queries, wanted, found))
+        let mut best = Self::best(queries, wanted);
+        for part in &self.parts {
+            self.exact_in(part, queries, wanted, &mut best, scratch, stats);
+        }
+        Ok(self.with_pending(queries, best, scratch, stats))
     }
 
     /// The nearest rows of each query as far as the budget finds them.
@@ -291,49 +262,90 @@ impl Reader {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Vec<Vec<Hit>>> {
-        let Some(forest) = &self.forest else {
+        let Some(main) = self.forest() else {
             return self.exact(conn, queries, wanted, scratch, stats);
         };
-        if budget == Budget::Default && forest.len() <= BREAK_EVEN {
+        if budget == Budget::Default && main.len() <= BREAK_EVEN {
             return self.exact(conn, queries, wanted, scratch, stats);
         }
         for query in queries {
-            self.check_dim(query, forest.dim())?;
+            self.check_dim(query, main.dim())?;
         }
-        stats.rows += (forest.len() * queries.len()) as u64;
-        let (k, hidden) = (wanted.k, &self.pending.hidden);
-        let found = match queries {
-            [query] => vec![forest.search(query, k, budget, hidden, scratch)],
-            _ => {
-                let threads = wanted.threads.unwrap_or(1);
-                forest.search_many(queries, k, budget, hidden, threads)
+        let mut best = Self::best(queries, wanted);
+        for part in &self.parts {
+            let Some(forest) = &part.forest else {
+                continue;
+            };
+            if budget == Budget::Default && forest.len() <= BREAK_EVEN {
+                self.exact_in(part, queries, wanted, &mut best, scratch, stats);
+                continue;
             }
-        };
-        Ok(self.merge_all(queries, wanted, found))
+            stats.rows += (forest.len() * queries.len()) as u64;
+            let (k, hidden) = (wanted.k, &part.hidden);
+            let found = match queries {
+                [query] => vec![forest.search(query, k, budget, hidden, scratch)],
+                _ => {
+                    let threads = wanted.threads.unwrap_or(1);
+                    forest.search_many(queries, k, budget, hidden, threads)
+                }
+            };
+            add(&mut best, found);
+        }
+        Ok(self.with_pending(queries, best, scratch, stats))
     }
 
-    /// The hits of the file and the pending rows, together.
-    fn merge_all(
+    /// An empty answer for each query.
+    fn best(queries: &[&[f32]], wanted: &Wanted) -> Vec<TopK> {
+        vec![TopK::within(wanted.k, wanted.within); queries.len()]
+    }
+
+    /// Searches a part exactly; what is better goes to `best`.
+    fn exact_in(
         &self,
+        part: &Part,
         queries: &[&[f32]],
         wanted: &Wanted,
-        found: Vec<Vec<Hit>>,
-    ) -> Vec<Vec<Hit>> {
-        if self.pending.ids.is_empty() {
-            return found;
-        }
-        let merge = |(query, hits): (&&[f32], Vec<Hit>)| {
-            let mut best = TopK::within(wanted.k, wanted.within);
-            hits.into_iter().for_each(|hit| best.push(hit));
-            let scan = RowScan::new(self.metric, *query);
-            let rows = self.pending.rows.chunks_exact(query.len());
-            for (&rowid, row) in self.pending.ids.iter().zip(rows) {
-                let finite = scan.push(rowid, row, &mut best);
-                debug_assert!(finite, "checked when it was read");
-            }
-            best.into_sorted()
+        best: &mut [TopK],
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) {
+        let Some(forest) = &part.forest else {
+            return;
         };
-        queries.iter().zip(found).map(merge).collect()
+        let ask = Ask {
+            k: wanted.k,
+            // No query wants a row beyond what all have.
+            within: best
+                .iter()
+                .map(TopK::limit)
+                .fold(f64::NEG_INFINITY, f64::max),
+            threads: wanted.threads.unwrap_or_else(|| {
+                work::threads(0).min(forest.plane_bytes() * queries.len() / PLANE_EACH)
+            }),
+            hidden: &part.hidden,
+        };
+        let found = match queries {
+            [query] => vec![forest.exact_with(query, &ask, scratch, stats)],
+            _ => forest.exact_many(queries, &ask, stats),
+        };
+        add(best, found);
+    }
+
+    /// The answers, with the rows that have changed.
+    fn with_pending(
+        &self,
+        queries: &[&[f32]],
+        mut best: Vec<TopK>,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Vec<Vec<Hit>> {
+        if !self.pending.is_empty() {
+            for (query, best) in queries.iter().zip(&mut best) {
+                self.pending
+                    .search(self.metric, query, best, scratch, stats);
+            }
+        }
+        best.into_iter().map(TopK::into_sorted).collect()
     }
 
     fn check_dim(&self, query: &[f32], dim: usize) -> Result<()> {
@@ -365,9 +377,22 @@ impl Reader {
         &self.index
     }
 
-    /// The open forest, if its file can be used.
+    /// The forest of the main file, if all files can be used.
     pub(crate) fn forest(&self) -> Option<&Open> {
-        self.forest.as_ref()
+        self.parts.first().and_then(|main| main.forest.as_ref())
+    }
+
+    /// The parts, the main one first; none if a file can't be used.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The vector of a row in the youngest part that answers for it.
+    pub(crate) fn vector_of(&self, rowid: i64) -> Option<&[f32]> {
+        self.parts
+            .iter()
+            .filter(|part| !part.hidden.contains(&rowid))
+            .find_map(|part| part.forest.as_ref()?.vector_of(rowid))
     }
 
     /// Why the file can't be used.
@@ -375,9 +400,16 @@ impl Reader {
         self.fault.as_deref()
     }
 
-    /// What the catalogue calls the current generation.
+    /// The parts, as the catalogue calls them.
     pub(crate) fn current(&self) -> Option<&str> {
         self.current.as_deref()
+    }
+}
+
+/// Adds what a part has found.
+fn add(best: &mut [TopK], found: Vec<Vec<Hit>>) {
+    for (best, hits) in best.iter_mut().zip(found) {
+        hits.into_iter().for_each(|hit| best.push(hit));
     }
 }
 

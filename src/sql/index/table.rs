@@ -10,8 +10,8 @@
 //!
 //! Without MATCH it gives the rowids and vectors of the table.
 //!
-//! Commands: `rebuild` reads the whole table and publishes a new file; `refresh` does so only if something has changed;
-//! `integrity-check` verifies every byte of the file and every vector against the table.
+//! Commands: `rebuild` reads the whole table and publishes a new file; `refresh` takes in what has changed since;
+//! `integrity-check` verifies every byte of the files and every vector against the table.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -70,21 +70,7 @@ impl Index {
         let index = self.index.borrow().clone();
         match command {
             "rebuild" => self.rebuild(&index),
-            "refresh" => {
-                let changed: bool = self.conn().query_row(
-                    &format!("SELECT EXISTS(SELECT 1 FROM {})", index.changes()),
-                    [],
-                    |row| row.get(0),
-                )?;
-                let reader = self
-                    .targets
-                    .index(&format!("{}.{}", index.schema, index.name))?;
-                let usable = reader.borrow().forest().is_some();
-                if changed || !usable {
-                    self.rebuild(&index)?;
-                }
-                Ok(())
-            }
+            "refresh" => self.refresh(&index),
             "integrity-check" => match self.fault()? {
                 Some(fault) => bail!("{fault}"),
                 None => Ok(()),
@@ -94,6 +80,33 @@ impl Index {
                 COMMANDS.join(", ")
             ),
         }
+    }
+
+    /// Folds in what has changed; rebuilds if that is more than a part of the table, or the index is out of order.
+    fn refresh(&self, index: &IndexName) -> Result<()> {
+        let reader = self
+            .targets
+            .index(&format!("{}.{}", index.schema, index.name))?;
+        let reader = reader.borrow();
+        let changed: bool = self.conn().query_row(
+            &format!("SELECT EXISTS(SELECT 1 FROM {})", index.changes()),
+            [],
+            |row| row.get(0),
+        )?;
+        if !changed && reader.forest().is_some() {
+            return Ok(());
+        }
+        let settings = reader.settings();
+        let folded = build::fold(
+            self.conn(),
+            self.targets.session(),
+            index,
+            reader.source(),
+            &settings.options,
+            reader.parts(),
+        )?;
+        drop(reader);
+        if folded { Ok(()) } else { self.rebuild(index) }
     }
 
     fn rebuild(&self, index: &IndexName) -> Result<()> {
@@ -123,11 +136,17 @@ impl Index {
         if let Some(fault) = reader.fault() {
             return Ok(Some(format!("index {}: {fault}", index.name)));
         }
-        let Some(forest) = reader.forest() else {
+        if reader.forest().is_none() {
             return Ok(None);
-        };
-        if let Err(error) = forest.verify() {
-            return Ok(Some(format!("index {}: {error:#}", index.name)));
+        }
+        for forest in reader
+            .parts()
+            .iter()
+            .filter_map(|part| part.forest.as_ref())
+        {
+            if let Err(error) = forest.verify() {
+                return Ok(Some(format!("index {}: {error:#}", index.name)));
+            }
         }
         let source = reader.source();
         let mut rows = 0u64;
@@ -143,7 +162,7 @@ impl Index {
             0,
             |rowid, row| {
                 rows += 1;
-                if fault.is_none() && !forest.vector_of(rowid).is_some_and(|v| bits_equal(v, row)) {
+                if fault.is_none() && !reader.vector_of(rowid).is_some_and(|v| bits_equal(v, row)) {
                     fault = Some(format!(
                         "index {}: row {rowid} of {} is not what the file has, and no trigger noted a change; \
                          rebuild the index",
@@ -156,18 +175,13 @@ impl Index {
         if fault.is_some() {
             return Ok(fault);
         }
-        let gone: u64 = self
-            .conn()
-            .prepare(&format!("SELECT id FROM {}", index.changes()))?
-            .query_map([], |row| row.get::<_, i64>(0))?
-            .filter(|id| id.as_ref().is_ok_and(|&id| forest.vector_of(id).is_some()))
-            .count() as u64;
-        if rows + gone != forest.len() as u64 {
+        let live: u64 = reader.parts().iter().map(|part| part.live() as u64).sum();
+        if rows != live {
             return Ok(Some(format!(
                 "index {}: the file has {} rows that the table lacks, and no trigger noted that they went; rebuild the \
                  index",
                 index.name,
-                forest.len() as u64 - gone - rows
+                live.abs_diff(rows)
             )));
         }
         Ok(None)
@@ -287,14 +301,8 @@ impl Table for Index {
 
     fn destroy(&self) -> Result<()> {
         let index = self.index.borrow();
-        let current: Option<String> =
-            catalog::get(self.conn(), &index, "current").unwrap_or_default();
-        files::retire(
-            self.conn(),
-            self.targets.session(),
-            &index,
-            current.as_deref(),
-        )?;
+        let parts = build::current(self.conn(), &index).unwrap_or_default();
+        files::retire(self.conn(), self.targets.session(), &index, &parts)?;
         // Statements on the shadow tables would keep them locked.
         self.conn().flush_prepared_statement_cache();
         catalog::drop(self.conn(), &index)
@@ -307,10 +315,8 @@ impl Table for Index {
             name: name.to_owned(),
         };
         let (source, _) = self.source()?;
-        let current: Option<String> = catalog::get(self.conn(), &old, "current")?;
-        if let Some(current) = &current {
-            files::rename(self.conn(), self.targets.session(), &old, &new, current)?;
-        }
+        let parts = build::current(self.conn(), &old)?;
+        files::rename(self.conn(), self.targets.session(), &old, &new, &parts)?;
         self.conn().flush_prepared_statement_cache();
         catalog::drop_triggers(self.conn(), &old)?;
         for suffix in ["_catalog", "_changes"] {

@@ -110,7 +110,10 @@ impl Targets {
     }
 
     fn opened(&self, index: index::IndexName) -> Result<Rc<RefCell<Reader>>> {
-        let reader = Reader::open(&self.conn, &self.session, index)?;
+        let mut reader = Reader::open(&self.conn, &self.session, index)?;
+        if !reader.look(&self.conn)? {
+            bail!("the schema changes while the index is opened");
+        }
         Ok(Rc::new(RefCell::new(reader)))
     }
 
