@@ -243,6 +243,190 @@ fn files_come_and_go_with_transactions() {
     );
 }
 
+/// What `annoy_info` says of `words_index`.
+fn info(conn: &Connection, key: &str) -> String {
+    common::one(
+        conn,
+        &format!("SELECT CAST(value AS TEXT) FROM annoy_info('words_index') WHERE key = '{key}'"),
+    )
+}
+
+#[test]
+fn refresh_adds_a_part_and_takes_small_ones_in() {
+    let mut rng = StdRng::seed_from_u64(16);
+    let folder = Folder::new("parts");
+    let conn = common::open(folder.database());
+    words(&conn, 2000, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    let refresh = "INSERT INTO words_index(words_index) VALUES('refresh')";
+    for (sql, parts, files) in [
+        ("DELETE FROM words WHERE id BETWEEN 100 AND 200", "2", 1),
+        (
+            "INSERT INTO words SELECT id + 100000, 'x' || id, vector FROM words WHERE id < 1000",
+            "2",
+            2,
+        ),
+        (
+            "UPDATE words SET vector = zeroblob(32) WHERE id BETWEEN 1000 AND 1060",
+            "3",
+            3,
+        ),
+        ("DELETE FROM words WHERE id BETWEEN 1030 AND 1040", "3", 3),
+        ("DELETE FROM words WHERE id > 100500", "3", 3),
+        ("DELETE FROM words WHERE id > 2000", "1", 1),
+    ] {
+        conn.execute_batch(sql).unwrap();
+        check(&conn, &mut rng, sql);
+        conn.execute_batch(refresh).unwrap();
+        check(&conn, &mut rng, sql);
+        assert_eq!(
+            (&*info(&conn, "parts"), folder.files().len()),
+            (parts, files),
+            "{sql}"
+        );
+        assert_eq!(info(&conn, "state"), "current");
+        assert_eq!(
+            info(&conn, "items"),
+            common::one::<String>(&conn, "SELECT CAST(count(vector) AS TEXT) FROM words")
+        );
+        conn.execute_batch("INSERT INTO words_index(words_index) VALUES('integrity-check')")
+            .unwrap();
+        check(&common::open(folder.database()), &mut rng, sql);
+    }
+    conn.execute_batch("DROP TABLE words_index").unwrap();
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
+fn a_part_that_is_missing_or_exchanged_makes_the_table_answer() {
+    let mut rng = StdRng::seed_from_u64(17);
+    let folder = Folder::new("missing-part");
+    let conn = common::open(folder.database());
+    words(&conn, 500, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("UPDATE words SET vector = zeroblob(32) WHERE id < 60; INSERT INTO words_index(words_index) VALUES('refresh')")
+        .unwrap();
+    let files = folder.files();
+    let [main, part] = &files[..] else {
+        panic!("{files:?}")
+    };
+    let good = std::fs::read(folder.0.join(part)).unwrap();
+    for bad in [None, Some(std::fs::read(folder.0.join(main)).unwrap())] {
+        match bad {
+            None => std::fs::remove_file(folder.0.join(part)).unwrap(),
+            Some(bytes) => replace(&folder.0.join(part), &bytes),
+        }
+        let conn = common::open(folder.database());
+        check(&conn, &mut rng, "without its part");
+        assert!(info(&conn, "state").starts_with("fallback: "));
+        replace(&folder.0.join(part), &good);
+    }
+    // The list of what the part hides.
+    let conn = common::open(folder.database());
+    assert_eq!(info(&conn, "state"), "current");
+    conn.execute_batch(
+        "UPDATE words_index_catalog SET value = x'0000000000000000' WHERE key LIKE 'hides:%'",
+    )
+    .unwrap();
+    let conn = common::open(folder.database());
+    check(&conn, &mut rng, "without its list");
+    assert!(info(&conn, "state").contains("is damaged"));
+}
+
+#[test]
+fn names_that_come_back_within_a_transaction_lose_no_file() {
+    let mut rng = StdRng::seed_from_u64(18);
+    let folder = Folder::new("names-come-back");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    let there_and_back =
+        "ALTER TABLE words_index RENAME TO i; ALTER TABLE i RENAME TO words_index;";
+    let anew = format!("DROP TABLE words_index; {INDEX};");
+    for sql in [there_and_back, &anew] {
+        for end in ["ROLLBACK", "COMMIT", "SAVEPOINT s; ROLLBACK TO s; COMMIT"] {
+            conn.execute_batch(&format!("BEGIN; {sql} {end}")).unwrap();
+            check(&conn, &mut rng, sql);
+            assert_eq!(info(&conn, "state"), "current", "{sql} {end}");
+            assert_eq!(folder.files().len(), 1, "{sql} {end}");
+        }
+        conn.execute_batch(&format!(
+            "BEGIN; SAVEPOINT s; {sql} ROLLBACK TO s; {sql} COMMIT"
+        ))
+        .unwrap();
+        assert_eq!(
+            (&*info(&conn, "state"), folder.files().len()),
+            ("current", 1)
+        );
+    }
+}
+
+#[test]
+fn rows_that_replace_removes_by_way_of_any_unique_index_are_noticed() {
+    let mut rng = StdRng::seed_from_u64(19);
+    let folder = Folder::new("unique");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    // The index compares in another way than the column does.
+    conn.execute_batch("CREATE UNIQUE INDEX other ON words(word COLLATE NOCASE)")
+        .unwrap();
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("REPLACE INTO words SELECT 9000, 'W50', vector FROM words WHERE id = 10")
+        .unwrap();
+    check(&conn, &mut rng, "collation");
+    assert_eq!(info(&conn, "state"), "pending");
+    // One that the triggers do not know yet.
+    conn.execute_batch(
+        "CREATE UNIQUE INDEX third ON words(length(word), lower(word), substr(word, 2))",
+    )
+    .unwrap();
+    conn.execute_batch("REPLACE INTO words SELECT 9001, 'W51 ', vector FROM words WHERE id = 10")
+        .unwrap();
+    check(&conn, &mut rng, "an index over expressions");
+    assert!(
+        info(&conn, "state").contains("UNIQUE index"),
+        "{}",
+        info(&conn, "state")
+    );
+    conn.execute_batch("DROP INDEX third; CREATE UNIQUE INDEX third ON words(word, id)")
+        .unwrap();
+    check(&conn, &mut rng, "a new index");
+    assert!(
+        info(&conn, "state").contains("other UNIQUE indexes"),
+        "{}",
+        info(&conn, "state")
+    );
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('refresh')")
+        .unwrap();
+    assert_eq!(info(&conn, "state"), "current");
+    check(&conn, &mut rng, "made anew");
+}
+
+#[test]
+fn what_a_trigger_sees_in_the_middle_of_a_replace_is_not_believed_afterwards() {
+    let mut rng = StdRng::seed_from_u64(20);
+    let conn = common::memory();
+    words(&conn, 50, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    // Runs a search after the row that REPLACE removes was noted and before it is removed.
+    conn.execute_batch(
+        "CREATE TABLE seen(id);
+         CREATE TRIGGER a_spy BEFORE INSERT ON words BEGIN
+           INSERT INTO seen SELECT rowid FROM knn_annoy('words_index', new.vector, 50);
+         END;",
+    )
+    .unwrap();
+    for i in 0..20 {
+        conn.execute(
+            "REPLACE INTO words VALUES(?1, ?2, ?3)",
+            (1000 + i, format!("w{i}"), vector(&mut rng, 8)),
+        )
+        .unwrap();
+        check(&conn, &mut rng, "replaced");
+    }
+    assert!(common::one::<i64>(&conn, "SELECT count(*) FROM seen") > 900);
+}
+
 #[test]
 fn a_build_sweeps_what_crashes_left_and_nothing_else() {
     let mut rng = StdRng::seed_from_u64(15);

@@ -166,7 +166,6 @@ fn build_here<'a>(
             }
             Ok::<_, anyhow::Error>(())
         })?;
-    let kind = lists::kind(n, space.work());
     let leaf = leaf_size(n, kind);
     let rows = Rows {
         space: &space,

@@ -9,8 +9,8 @@
 //! Entries made by a statement that is still running are not relied on: a trigger before an INSERT notes a row that
 //! REPLACE has yet to remove.
 //!
-//! Rows that wait are scanned. When there are many, they become a forest in memory, which is searched exactly by its
-//! codes and costs a fraction of a scan.
+//! Rows that wait are scanned. When there are many, they become a forest in memory, which is searched like a file's and
+//! costs a fraction of a scan.
 
 use anyhow::{Context, Result};
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
@@ -19,7 +19,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::files::Store;
 use super::names::IndexName;
 use super::part::Part;
-use crate::forest::{self, Ask, BuildOptions, Forest, RowScan, Scratch, Stats, TopK, Vectors};
+use super::reader::BREAK_EVEN;
+use crate::forest::{
+    self, Ask, Budget, BuildOptions, Forest, RowScan, Scratch, Stats, TopK, Vectors,
+};
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
 use crate::vector::Metric;
@@ -127,6 +130,7 @@ impl Pending {
         let mut entry_of =
             conn.prepare_cached(&format!("SELECT seq, stamp FROM {changes} WHERE id = ?1"))?;
         let mut undone = FxHashSet::default();
+        let mut moved_back = false;
         for id in ours.into_iter().map(|e| e.id) {
             if theirs.contains(&id) || !undone.insert(id) {
                 continue;
@@ -144,10 +148,13 @@ impl Pending {
             if let Some(entry) = older {
                 undone.remove(&id);
                 self.log.push(entry);
+                moved_back = true;
             }
         }
-        self.log.sort_unstable_by_key(|e| e.seq);
-        self.log.dedup();
+        if moved_back {
+            self.log.sort_unstable_by_key(|e| e.seq);
+            self.log.dedup();
+        }
 
         again.sort_unstable();
         again.dedup();
@@ -284,7 +291,12 @@ impl Pending {
             threads: work::threads(0),
         };
         let bytes = work::run(place.conn, place.session.display(), |job| {
-            Ok(forest::build_exact(&vectors, &options, job)?.to_bytes())
+            let build = if n > BREAK_EVEN {
+                forest::build
+            } else {
+                forest::build_exact
+            };
+            Ok(build(&vectors, &options, job)?.to_bytes())
         })?;
         self.coded = Some(Coded {
             forest: Forest::open(Store::Memory(bytes))?,
@@ -296,11 +308,12 @@ impl Pending {
         Ok(())
     }
 
-    /// Adds the rows nearest to `query` to `best`.
+    /// Adds the rows nearest to `query` to `best`; without a budget, exactly.
     pub(crate) fn search(
         &self,
         metric: Metric,
         query: &[f32],
+        budget: Option<Budget>,
         best: &mut TopK,
         scratch: &mut Scratch,
         stats: &mut Stats,
@@ -318,6 +331,13 @@ impl Pending {
             stats.bytes_read += size_of_val(&self.rows[..]) as u64;
         }
         if let Some(coded) = &self.coded {
+            if let Some(budget) = budget.filter(|_| coded.forest.len() > BREAK_EVEN) {
+                let found = coded
+                    .forest
+                    .search(query, best.k(), budget, &coded.hidden, scratch);
+                found.into_iter().for_each(|hit| best.push(hit));
+                return;
+            }
             let ask = Ask {
                 k: best.k(),
                 within: best.limit(),

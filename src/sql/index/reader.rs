@@ -24,7 +24,7 @@ use crate::vector::Metric;
 
 /// Below this number of rows `knn_annoy` answers exactly unless it is told a budget: measured, an exact search of the
 /// codes is then as fast as one through the trees.
-const BREAK_EVEN: usize = 10_000;
+pub(super) const BREAK_EVEN: usize = 10_000;
 
 /// A thread of an exact search should have this much of a plane to read: about two milliseconds.
 const PLANE_EACH: usize = 32 << 20;
@@ -249,7 +249,7 @@ impl Reader {
         for part in &self.parts {
             self.exact_in(part, queries, wanted, &mut best, scratch, stats);
         }
-        Ok(self.with_pending(queries, best, scratch, stats))
+        Ok(self.with_pending(queries, None, best, scratch, stats))
     }
 
     /// The nearest rows of each query as far as the budget finds them.
@@ -291,7 +291,7 @@ impl Reader {
             };
             add(&mut best, found);
         }
-        Ok(self.with_pending(queries, best, scratch, stats))
+        Ok(self.with_pending(queries, Some(budget), best, scratch, stats))
     }
 
     /// An empty answer for each query.
@@ -335,6 +335,7 @@ impl Reader {
     fn with_pending(
         &self,
         queries: &[&[f32]],
+        budget: Option<Budget>,
         mut best: Vec<TopK>,
         scratch: &mut Scratch,
         stats: &mut Stats,
@@ -342,7 +343,7 @@ impl Reader {
         if !self.pending.is_empty() {
             for (query, best) in queries.iter().zip(&mut best) {
                 self.pending
-                    .search(self.metric, query, best, scratch, stats);
+                    .search(self.metric, query, budget, best, scratch, stats);
             }
         }
         best.into_iter().map(TopK::into_sorted).collect()
