@@ -271,8 +271,8 @@ fn refresh_adds_a_part_and_takes_small_ones_in() {
             "3",
             3,
         ),
-        ("DELETE FROM words WHERE id BETWEEN 1030 AND 1040", "3", 3),
-        ("DELETE FROM words WHERE id > 100500", "3", 3),
+        ("DELETE FROM words WHERE id BETWEEN 1030 AND 1050", "3", 3),
+        ("DELETE FROM words WHERE id > 100500", "2", 2),
         ("DELETE FROM words WHERE id > 2000", "1", 1),
     ] {
         conn.execute_batch(sql).unwrap();

@@ -202,13 +202,12 @@ impl Ledger {
     }
 
     fn rollback_to(&mut self, n: i32) {
-        // The savepoint itself stays open; those above it are gone. SQLite begins to count when this table is first
-        // written, so `n` itself may be missing: then the next one above marks the place.
-        if let Some(at) = self.savepoints.iter().position(|&(number, _)| number >= n) {
-            let (number, keep) = self.savepoints[at];
-            self.savepoints.truncate(at + usize::from(number == n));
-            self.undo(keep);
-        }
+        // The savepoint itself stays open; those above it are gone. One that we were not told of began before this
+        // transaction first wrote here, and with it all is undone.
+        let at = self.savepoints.iter().position(|&(number, _)| number == n);
+        let (open, keep) = at.map_or((0, 0), |at| (at + 1, self.savepoints[at].1));
+        self.savepoints.truncate(open);
+        self.undo(keep);
     }
 }
 
