@@ -185,6 +185,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
                 within,
                 threads,
                 hidden: &none,
+                among: None,
             };
             let got = forest.exact_with(query, &ask, &mut scratch, &mut total);
             let want = plain(metric, &rows, query, ask.k, within);
@@ -203,6 +204,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
             within: f64::INFINITY,
             threads,
             hidden: &none,
+                among: None,
         };
         let got = forest.exact_many(&some, &ask, &mut total);
         for (query, got) in some.iter().zip(&got) {

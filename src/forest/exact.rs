@@ -33,6 +33,7 @@ use rustc_hash::FxHashSet;
 
 use super::directory::nearest;
 use super::file::Forest;
+use super::filter::{Filter, RowSet};
 use super::format::Kind;
 use super::score::{CHUNK, Scan};
 use super::search::{Budget, Scratch};
@@ -60,6 +61,31 @@ pub struct Ask<'a> {
     pub threads: usize,
     /// Rowids that must not be among the answer.
     pub hidden: &'a FxHashSet<i64>,
+    /// Rowids of which the answer must be, if not all may be.
+    pub among: Option<&'a RowSet>,
+}
+
+impl<'a> Ask<'a> {
+    /// The `k` nearest rows, without those `hidden`.
+    #[must_use]
+    pub fn nearest(k: usize, hidden: &'a FxHashSet<i64>) -> Self {
+        Ask {
+            k,
+            within: f64::INFINITY,
+            threads: 1,
+            hidden,
+            among: None,
+        }
+    }
+
+    /// What a row must be.
+    #[must_use]
+    pub fn filter(&self) -> Filter<'a> {
+        Filter {
+            hidden: self.hidden,
+            among: self.among,
+        }
+    }
 }
 
 /// What a search has done.
@@ -75,6 +101,16 @@ pub struct Stats {
     pub left_out_by_bytes: u64,
     /// Rows of a table that an f32 sum left out.
     pub left_out_by_floats: u64,
+    /// Rows that a filter left out: all but those looked at by position, or those that a bound had not left out before.
+    pub left_out_by_filter: u64,
+    /// Rows of a filter that were looked at by position.
+    pub by_position: u64,
+    /// Leaves that an approximate search opened.
+    pub leaves: u64,
+    /// Codes in lists that it scanned.
+    pub codes: u64,
+    /// Rows whose byte code it looked at.
+    pub by_code: u64,
     /// Rows whose distance was computed from their vector.
     pub reranked: u64,
     /// Bytes of centroids, planes and vectors read.
@@ -89,6 +125,11 @@ impl Stats {
         self.left_out_by_nibbles += other.left_out_by_nibbles;
         self.left_out_by_bytes += other.left_out_by_bytes;
         self.left_out_by_floats += other.left_out_by_floats;
+        self.left_out_by_filter += other.left_out_by_filter;
+        self.by_position += other.by_position;
+        self.leaves += other.leaves;
+        self.codes += other.codes;
+        self.by_code += other.by_code;
         self.reranked += other.reranked;
         self.bytes_read += other.bytes_read;
     }
@@ -134,6 +175,8 @@ struct Probe<'a, B: AsRef<[u8]>> {
     rough: u64,
     survived: u64,
     at_once: u64,
+    /// Survivors that the filter left out.
+    filtered: u64,
 }
 
 /// Blocks of the plane by number, and which of them a query has seen.
@@ -148,7 +191,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
         ask: &Ask<'a>,
         s: &'a mut Scratch,
     ) -> Result<Self, Box<Scan<'a, B>>> {
-        let scan = forest.start(query, best, ask.hidden, s);
+        let scan = forest.start(query, best, ask.filter(), s);
         if !scan.has_code() {
             return Err(Box::new(scan));
         }
@@ -161,6 +204,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             rough: 0,
             survived: 0,
             at_once: 0,
+            filtered: 0,
         })
     }
 
@@ -225,6 +269,11 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
         let n = self.scan.forest.len();
         self.kept.retain(|&p| (p as usize) < n);
         self.survived += self.kept.len() as u64;
+        if self.scan.filter.among.is_some() {
+            let before = self.kept.len();
+            self.kept.retain(|&p| self.scan.admits(p));
+            self.filtered += (before - self.kept.len()) as u64;
+        }
         for part in self.kept.chunks(CHUNK) {
             self.scan.some(part, self.s);
         }
@@ -261,12 +310,14 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             left_out_by_nibbles: (looked - self.at_once).saturating_sub(self.survived),
             left_out_by_bytes: self.scan.by_code.saturating_sub(self.scan.scored),
             left_out_by_floats: 0,
+            left_out_by_filter: self.filtered,
             reranked: self.scan.scored,
             bytes_read: self.rough / ROWS as u64 * block_bytes(work) as u64
                 // A centroid has as many numbers beside it as a row.
                 + leaves * record
                 + self.scan.by_code * record
                 + self.scan.scored * (4 * f.dim() as u64 + 8),
+            ..Stats::default()
         }
     }
 }
@@ -360,12 +411,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
     where
         B: Sync,
     {
-        let ask = Ask {
-            k,
-            within: f64::INFINITY,
-            threads: 1,
-            hidden,
-        };
+        let ask = Ask::nearest(k, hidden);
         self.exact_with(query, &ask, scratch, &mut Stats::default())
     }
 
@@ -381,6 +427,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
     where
         B: Sync,
     {
+        if let Some(among) = ask.among
+            && let Some(found) = self.exact_among(query, ask, among, scratch, stats)
+        {
+            return found;
+        }
         let mut found = self.sweep(&[query], ask, std::slice::from_mut(scratch), stats);
         found.pop().unwrap_or_default()
     }
@@ -567,21 +618,23 @@ impl<B: AsRef<[u8]>> Forest<B> {
 }
 
 /// Counts of a probe that are added up over threads.
-type Counts = [u64; 4];
+type Counts = [u64; 5];
 
 impl<B: AsRef<[u8]>> Probe<'_, B> {
     fn counts(&self) -> Counts {
         [
             self.rough,
             self.survived,
+            self.filtered,
             self.scan.by_code,
             self.scan.scored,
         ]
     }
 
-    fn count(&mut self, [rough, survived, by_code, scored]: Counts) {
+    fn count(&mut self, [rough, survived, filtered, by_code, scored]: Counts) {
         self.rough += rough;
         self.survived += survived;
+        self.filtered += filtered;
         self.scan.by_code += by_code;
         self.scan.scored += scored;
     }

@@ -21,12 +21,14 @@
 //! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
 //! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
 //! * [`mod@exact`]: exact search, over the four-bit plane ([`plane`]).
+//! * [`filter`]: which rows may be among an answer; [`among`]: the search when they are few.
 //! * [`scan`]: rows that are in no index.
 //! * [`typed`]: the same for any element type.
 //! * [`topk`]: the k best so far.
 //!
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
 
+mod among;
 mod build;
 mod calibrate;
 mod centroids;
@@ -35,6 +37,7 @@ mod cut;
 mod directory;
 mod exact;
 mod file;
+mod filter;
 mod format;
 mod image;
 mod lists;
@@ -53,6 +56,7 @@ mod typed;
 pub use build::{BuildOptions, MAX_TREES, build, build_exact};
 pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
+pub use filter::{Filter, RowSet};
 pub use image::Image;
 pub use scan::RowScan;
 pub use search::{Budget, Scratch};

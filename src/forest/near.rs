@@ -22,7 +22,8 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let wanted = search_k.div_ceil(f.layout.header.leaf.max(1)).max(4);
         let trees = f.trees().min((wanted / 2).max(FEW_TREES));
         let leaves = f.tree(trees - 1).1;
-        let several = trees > 1;
+        // Rows that the filter leaves out do not count.
+        let several = trees > 1 || self.filter.among.is_some();
         if several {
             s.seen.resize(f.len(), 0);
             s.epoch = s.epoch.wrapping_add(1);
@@ -81,6 +82,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let slots_of = |r: &Ranking, c: u32| lists.slots(r.leaf(c));
         let mut slots = s.leaves.first().map_or(0..0, |&c| slots_of(&s.ranking, c));
         for (i, &leaf) in s.leaves.iter().enumerate() {
+            self.codes += slots.len() as u64;
             let next = s.leaves.get(i + 1);
             let next = next.map_or(0..0, |&c| slots_of(&s.ranking, c));
             survivors(
@@ -104,6 +106,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             *slot = lists.rows[*slot as usize];
         }
         once(&mut list, f.len(), &mut s.table);
+        s.offered = list.len();
+        if self.filter.among.is_some() {
+            list.retain(|&p| self.admits(p));
+        }
+        s.passed = list.len();
+        self.leaves += s.leaves.len() as u64;
         for part in list.chunks(CHUNK) {
             self.some(part, s);
         }
@@ -151,6 +159,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     fn leaf(&mut self, leaf: usize, several: bool, s: &mut Scratch) -> (usize, usize) {
         let f = self.forest;
         let n = f.len();
+        self.leaves += 1;
         let rows: &[[u32; 2]] = f.section(Kind::LeafRows);
         let [first, count] = rows[leaf];
         let (first, end) = (
@@ -170,13 +179,15 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             - 1;
         let mut list = std::mem::take(&mut s.list);
         list.clear();
-        let (seen, epoch) = (&mut s.seen, s.epoch);
+        let (seen, epoch, filter, ids) = (&mut s.seen, s.epoch, self.filter, f.ids());
         let mut take = |p: u32| {
             if let Some(mark) = seen.get_mut(p as usize)
                 && *mark != epoch
             {
                 *mark = epoch;
-                list.push(p);
+                if filter.among.is_none_or(|among| among.contains(ids[p as usize])) {
+                    list.push(p);
+                }
             }
         };
         if tree == 0 {

@@ -16,9 +16,8 @@
 //! where R is the distance of points that the k-th best distance allows ([`super::space::Space::reach`]). 1e-30 stands for
 //! underflow. A comparison with NaN or infinity on the right is false, and keeps the row.
 
-use rustc_hash::FxHashSet;
-
 use super::file::Forest;
+use super::filter::Filter;
 use super::format::Kind;
 use super::search::Scratch;
 use super::topk::{Hit, TopK};
@@ -46,13 +45,15 @@ pub(super) struct Query<'a> {
 
 pub(super) struct Scan<'a, B: AsRef<[u8]>> {
     pub(super) forest: &'a Forest<B>,
-    pub(super) hidden: &'a FxHashSet<i64>,
+    pub(super) filter: Filter<'a>,
     pub(super) best: TopK,
     /// Positions of rows to be scored, and how many of them.
     pub(super) queue: [u32; EIGHT],
     pub(super) waiting: usize,
     pub(super) query: Query<'a>,
-    /// Rows looked at by byte code, and rows scored exactly.
+    /// Leaves and codes of lists scanned, rows looked at by byte code, and rows scored exactly.
+    pub(super) leaves: u64,
+    pub(super) codes: u64,
     pub(super) by_code: u64,
     pub(super) scored: u64,
 }
@@ -176,9 +177,14 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         }
     }
 
+    /// Whether the row at a position may be among the answer.
+    pub(super) fn admits(&self, position: u32) -> bool {
+        self.filter.admits_all() || self.filter.admits(self.forest.ids()[position as usize])
+    }
+
     /// Takes a row to be scored; eight are scored at once.
-    fn wait(&mut self, position: u32) {
-        if !self.hidden.is_empty() && self.hidden.contains(&self.forest.ids()[position as usize]) {
+    pub(super) fn wait(&mut self, position: u32) {
+        if !self.admits(position) {
             return;
         }
         // The row is read when eight wait: by then it is near. What follows its first lines the processor fetches.

@@ -14,7 +14,9 @@
 use rustc_hash::FxHashSet;
 
 use super::directory::Ranking;
+use super::exact::{Ask, Stats};
 use super::file::Forest;
+use super::filter::Filter;
 use super::format::Kind;
 use super::score::{EIGHT, Query, Scan};
 use super::space::{Role, Space};
@@ -63,6 +65,9 @@ pub struct Scratch {
     pub(super) leaves: Vec<u32>,
     pub(super) places: Vec<u32>,
     pub(super) table: Vec<u32>,
+    /// Of the last scan of lists: rows offered to the second look, and those of them that the filter let pass.
+    pub(super) offered: usize,
+    pub(super) passed: usize,
 }
 
 impl<B: AsRef<[u8]>> Forest<B> {
@@ -82,29 +87,56 @@ impl<B: AsRef<[u8]>> Forest<B> {
     where
         B: Sync,
     {
+        let ask = Ask::nearest(k, hidden);
+        self.search_with(query, budget, &ask, scratch, &mut Stats::default())
+    }
+
+    /// [`Forest::search`] with all that can be asked, and what it took. Whatever the budget, fewer than `k` rows of a set
+    /// ([`Ask::among`]) only if it has fewer.
+    #[must_use]
+    pub fn search_with(
+        &self,
+        query: &[f32],
+        budget: Budget,
+        ask: &Ask<'_>,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Vec<Hit>
+    where
+        B: Sync,
+    {
+        let k = ask.k;
         let recall = match budget {
             Budget::SearchK(search_k) if search_k < self.len() => {
-                return self.scan(query, k, hidden, scratch, |scan, s| {
+                let hits = self.scan(query, ask, scratch, stats, |scan, s| {
                     scan.leaves(search_k, s);
                 });
+                if ask.among.is_none() || hits.len() == k {
+                    return hits;
+                }
+                1.0
             }
             Budget::SearchK(_) => 1.0,
             Budget::Recall(recall) => recall,
             Budget::Default => DEFAULT_RECALL,
         };
-        if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
-            let hits = self.scan(query, k, hidden, scratch, |scan, s| {
+        if let Some(among) = ask.among {
+            if let Some(hits) = self.lists_among(query, recall, ask, among, scratch, stats) {
+                return hits;
+            }
+        } else if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
+            let hits = self.scan(query, ask, scratch, stats, |scan, s| {
                 scan.lists(&lists, effort, s);
             });
             if hits.len() == k {
                 return hits;
             }
         }
-        self.exact(query, k, hidden, scratch)
+        self.exact_with(query, ask, scratch, stats)
     }
 
     /// What it takes to find this part of `k` neighbours; `None`: all rows.
-    fn effort(&self, recall: f32, k: usize) -> Option<Effort> {
+    pub(super) fn effort(&self, recall: f32, k: usize) -> Option<Effort> {
         let points: &[[f32; 4]] = self.section(Kind::Curve);
         let class = points.iter().map(|p| p[0]).find(|&c| k as f32 <= c);
         let last = points.last().map(|p| p[0]);
@@ -119,24 +151,28 @@ impl<B: AsRef<[u8]>> Forest<B> {
         (effort.slots < self.len()).then_some(effort)
     }
 
-    fn scan(
+    pub(super) fn scan(
         &self,
         query: &[f32],
-        k: usize,
-        hidden: &FxHashSet<i64>,
+        ask: &Ask<'_>,
         s: &mut Scratch,
+        stats: &mut Stats,
         run: impl FnOnce(&mut Scan<'_, B>, &mut Scratch),
     ) -> Vec<Hit> {
-        if k == 0 || self.is_empty() || query.len() != self.dim() {
+        if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
             return Vec::new();
         }
-        let mut scan = self.start(query, TopK::new(k), hidden, s);
+        let mut scan = self.start(query, TopK::new(ask.k), ask.filter(), s);
         if scan.has_code() {
             run(&mut scan, s);
         } else {
             scan.plain();
         }
         scan.flush();
+        stats.leaves += scan.leaves;
+        stats.codes += scan.codes;
+        stats.by_code += scan.by_code;
+        stats.reranked += scan.scored;
         scan.best.into_sorted()
     }
 
@@ -145,7 +181,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         &'a self,
         query: &'a [f32],
         best: TopK,
-        hidden: &'a FxHashSet<i64>,
+        filter: Filter<'a>,
         s: &mut Scratch,
     ) -> Scan<'a, B> {
         s.code.resize(self.space.stride(), 128);
@@ -155,7 +191,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         let norm = Space::query_norm(query);
         let mut scan = Scan {
             forest: self,
-            hidden,
+            filter,
             best,
             queue: [0; EIGHT],
             waiting: 0,
@@ -167,6 +203,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 square: 0.0,
                 error: f32::INFINITY,
             },
+            leaves: 0,
+            codes: 0,
             by_code: 0,
             scored: 0,
         };

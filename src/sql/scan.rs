@@ -16,7 +16,7 @@ use rusqlite::types::{Null, ValueRef};
 use super::index::reader::{Wanted, check_dim};
 use super::source::Source;
 use super::{DIRECT, Session, function_error, values};
-use crate::forest::{Hit, RowScan, Stats, TopK};
+use crate::forest::{Hit, RowScan, RowSet, Stats, TopK};
 use crate::vector::{Metric, f32_in};
 
 const FUNCTION: &str = "annoy_scan";
@@ -53,6 +53,8 @@ pub(crate) struct TableScan {
     buffer: Vec<f32>,
     queries: Vec<Vec<f32>>,
     scans: Vec<(RowScan<'static>, TopK)>,
+    /// Rowids of which the answer must be.
+    among: Option<Arc<RowSet>>,
     error: Option<anyhow::Error>,
 }
 
@@ -65,9 +67,13 @@ impl TableScan {
             buffer,
             queries,
             scans,
+            among,
             ..
         } = self;
         let rowid = source.key_of(ctx.get_raw(0))?;
+        if among.as_ref().is_some_and(|among| !among.contains(rowid)) {
+            return Ok(());
+        }
         let row = match ctx.get_raw(1) {
             ValueRef::Null => return Ok(()),
             ValueRef::Blob(blob) => f32_in(blob, buffer),
@@ -122,11 +128,24 @@ pub(crate) fn scan_table(
         buffer: Vec::new(),
         queries: queries.iter().map(|q| q.to_vec()).collect(),
         scans: queries.iter().map(start).collect(),
+        among: wanted.among.clone(),
         error: None,
     });
-    let run = || -> rusqlite::Result<()> {
-        let mut statement = conn.prepare_cached(&source.all_rows_to(FUNCTION))?;
-        statement.query([])?.next().map(drop)
+    let run = || -> Result<()> {
+        let sql = source.all_rows_to(FUNCTION);
+        match &wanted.among {
+            Some(among) if source.finds_sooner(conn, among)? => {
+                let mut statement =
+                    conn.prepare_cached(&format!("{sql} WHERE {} = ?1", source.quoted_key()))?;
+                for id in among.ids() {
+                    statement.query([id])?.next()?;
+                }
+            }
+            _ => {
+                conn.prepare_cached(&sql)?.query([])?.next()?;
+            }
+        }
+        Ok(())
     };
     let outcome = run();
     let Some(scan) = scans(session).pop() else {

@@ -313,6 +313,7 @@ impl Pending {
         &self,
         metric: Metric,
         query: &[f32],
+        among: Option<&RowSet>,
         budget: Option<Budget>,
         best: &mut TopK,
         scratch: &mut Scratch,
@@ -322,6 +323,9 @@ impl Pending {
             let scan = RowScan::new(metric, query);
             let rows = self.rows.chunks_exact(query.len());
             for (&rowid, row) in self.ids.iter().zip(rows) {
+                if among.is_some_and(|among| !among.contains(rowid)) {
+                    continue;
+                }
                 let finite = scan.push(rowid, row, best);
                 debug_assert!(finite, "checked when it was read");
             }
@@ -332,9 +336,11 @@ impl Pending {
         }
         if let Some(coded) = &self.coded {
             if let Some(budget) = budget.filter(|_| coded.forest.len() > BREAK_EVEN) {
-                let found = coded
-                    .forest
-                    .search(query, best.k(), budget, &coded.hidden, scratch);
+                let ask = Ask {
+                    among,
+                    ..Ask::nearest(best.k(), &coded.hidden)
+                };
+                let found = coded.forest.search_with(query, budget, &ask, scratch, stats);
                 found.into_iter().for_each(|hit| best.push(hit));
                 return;
             }
@@ -343,6 +349,7 @@ impl Pending {
                 within: best.limit(),
                 threads: 1,
                 hidden: &coded.hidden,
+                among,
             };
             let found = coded.forest.exact_with(query, &ask, scratch, stats);
             found.into_iter().for_each(|hit| best.push(hit));

@@ -16,7 +16,7 @@ use super::files::Open;
 use super::names::IndexName;
 use super::part::{self, Part};
 use super::pending::{Pending, Place};
-use crate::forest::{Ask, Budget, Hit, Scratch, Stats, TopK};
+use crate::forest::{Ask, Budget, Hit, RowSet, Scratch, Stats, TopK};
 use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
@@ -30,12 +30,14 @@ pub(super) const BREAK_EVEN: usize = 10_000;
 const PLANE_EACH: usize = 32 << 20;
 
 /// What is wanted of a search, beside what is near what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// How many rows.
     pub(crate) k: usize,
     /// No row beyond this distance.
     pub(crate) within: f64,
+    /// Rowids of which the answer must be, if not all may be.
+    pub(crate) among: Option<Arc<RowSet>>,
     /// Threads; `None`: as many as have enough to do.
     pub(crate) threads: Option<usize>,
 }
@@ -249,7 +251,7 @@ impl Reader {
         for part in &self.parts {
             self.exact_in(part, queries, wanted, &mut best, scratch, stats);
         }
-        Ok(self.with_pending(queries, None, best, scratch, stats))
+        Ok(self.with_pending(queries, wanted, None, best, scratch, stats))
     }
 
     /// The nearest rows of each query as far as the budget finds them.
@@ -280,18 +282,27 @@ impl Reader {
                 self.exact_in(part, queries, wanted, &mut best, scratch, stats);
                 continue;
             }
-            stats.rows += (forest.len() * queries.len()) as u64;
             let (k, hidden) = (wanted.k, &part.hidden);
+            let rows = stats.rows + (forest.len() * queries.len()) as u64;
             let found = match queries {
-                [query] => vec![forest.search(query, k, budget, hidden, scratch)],
+                [query] => {
+                    let ask = Ask {
+                        within: wanted.within,
+                        among: wanted.among.as_deref(),
+                        ..Ask::nearest(k, hidden)
+                    };
+                    vec![forest.search_with(query, budget, &ask, scratch, stats)]
+                }
                 _ => {
                     let threads = wanted.threads.unwrap_or(1);
                     forest.search_many(queries, k, budget, hidden, threads)
                 }
             };
+            // An exact search that took over has counted them.
+            stats.rows = rows;
             add(&mut best, found);
         }
-        Ok(self.with_pending(queries, Some(budget), best, scratch, stats))
+        Ok(self.with_pending(queries, wanted, Some(budget), best, scratch, stats))
     }
 
     /// An empty answer for each query.
@@ -323,6 +334,7 @@ impl Reader {
                 work::threads(0).min(forest.plane_bytes() * queries.len() / PLANE_EACH)
             }),
             hidden: &part.hidden,
+            among: wanted.among.as_deref(),
         };
         let found = match queries {
             [query] => vec![forest.exact_with(query, &ask, scratch, stats)],
@@ -335,6 +347,7 @@ impl Reader {
     fn with_pending(
         &self,
         queries: &[&[f32]],
+        wanted: &Wanted,
         budget: Option<Budget>,
         mut best: Vec<TopK>,
         scratch: &mut Scratch,
@@ -342,8 +355,9 @@ impl Reader {
     ) -> Vec<Vec<Hit>> {
         if !self.pending.is_empty() {
             for (query, best) in queries.iter().zip(&mut best) {
+                let among = wanted.among.as_deref();
                 self.pending
-                    .search(self.metric, query, budget, best, scratch, stats);
+                    .search(self.metric, query, among, budget, best, scratch, stats);
             }
         }
         best.into_iter().map(TopK::into_sorted).collect()

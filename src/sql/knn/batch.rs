@@ -113,6 +113,7 @@ impl<const INDEX: bool> Cursor for BatchCursor<INDEX> {
             let wanted = Wanted {
                 k: batch.k,
                 within: f64::INFINITY,
+                among: None,
                 threads: batch.threads,
             };
             self.found = targets.search(&batch.target, batch.way, &queries, &wanted)?;

@@ -58,17 +58,29 @@ impl<const INDEX: bool> Knn<INDEX> {
     };
 }
 
-/// What the scan is told of the plan, as bits of its number: bit `i` for argument `i`, and these.
+/// What the scan is told of the plan, as bits of its number: bit `i` for argument `i`, and these. The values come in the
+/// order of the bits.
 pub(crate) mod bits {
     pub(crate) const LIMIT: i32 = 1 << 16;
     pub(crate) const OFFSET: i32 = 1 << 17;
     pub(crate) const BOUND: i32 = 1 << 18;
-    pub(crate) const ORDERED: i32 = 1 << 19;
+    pub(crate) const FLOOR: i32 = 1 << 19;
+    /// Sets of rowids, this bit and those above it.
+    pub(crate) const SET: i32 = 1 << 20;
+    pub(crate) const SETS: usize = 4;
+    /// From here on there are no values.
+    pub(crate) const ORDERED: i32 = 1 << 24;
+    /// The rows at the floor itself are out.
+    pub(crate) const ABOVE: i32 = 1 << 25;
 }
 
 /// The plan that `knn_*` and the MATCH form share: takes the constraints that are `arguments` (column and operator; `k`
-/// is argument number `k`), a bound on column `distance`, LIMIT and OFFSET, and the order. `false` when an argument is
-/// not known yet.
+/// is argument number `k`), bounds on column `distance`, sets of rowids, LIMIT and OFFSET, and the order. `false` when
+/// something is not known yet that the answer depends on.
+///
+/// `k` counts the rows that qualify. A lower bound and a set are met before rows are counted; `rowid = value` too when the
+/// value stands in the statement (SQLite makes it of an IN with one value), but not when it comes from elsewhere: in a join
+/// `k` rows are the k nearest. Without `k` it is all the same, and `rowid = ...` leads straight to the row.
 pub(crate) fn plan_search(
     plan: &mut Plan<'_>,
     distance: i32,
@@ -83,27 +95,47 @@ pub(crate) fn plan_search(
     {
         return false;
     }
-    let mut number = 0;
+    let has_k = constraints.iter().any(|c| argument(c) == Some(k));
+    let (mut number, mut taken) = (0, Vec::new());
     for i in 0..arguments.len() {
         if let Some(&c) = constraints.iter().find(|c| argument(c) == Some(i)) {
             plan.take(c, true);
             number |= 1 << i;
+            taken.push(c.at);
         }
     }
-    let bound = constraints
-        .iter()
-        .find(|c| c.usable && c.column == distance && matches!(c.op, Op::Lt | Op::Le));
-    if let Some(&c) = bound {
-        plan.take(c, false);
-        number |= bits::BOUND;
+    let mut sets = Vec::new();
+    for &c in &constraints {
+        if c.column != -1 || c.op != Op::Eq {
+            continue;
+        }
+        let many = plan.is_in(c);
+        if !c.usable {
+            // What comes later can't be met before rows are counted.
+            if many && has_k {
+                return false;
+            }
+        } else if (many || !has_k || plan.is_constant(c)) && sets.len() < bits::SETS {
+            sets.push((c, many));
+        }
     }
-    // LIMIT tells how many rows are wanted only if every other condition is one of those taken above.
-    let foreign = constraints.iter().any(|c| {
-        argument(c).is_none()
-            && !matches!(c.op, Op::Limit | Op::Offset)
-            && Some(c.at) != bound.map(|b| b.at)
-    });
-    if !foreign {
+    let bound = |ops: [Op; 2]| {
+        let mut of_distance = constraints.iter().filter(|c| c.usable && c.column == distance);
+        of_distance.find(|c| ops.contains(&c.op)).copied()
+    };
+    let bounds = [
+        (bound([Op::Lt, Op::Le]), bits::BOUND),
+        (bound([Op::Gt, Op::Ge]), bits::FLOOR),
+    ];
+    taken.extend(bounds.iter().filter_map(|(c, _)| c.map(|c| c.at)));
+    taken.extend(sets.iter().map(|(c, _)| c.at));
+    let order = plan.order_by();
+    let ordered = matches!(order[..], [(d, false)] | [(d, false), (-1, false)] if d == distance);
+    // LIMIT tells how many rows are wanted only if every other condition is one of those taken, and none are sorted.
+    let foreign = constraints
+        .iter()
+        .any(|c| !matches!(c.op, Op::Limit | Op::Offset) && !taken.contains(&c.at));
+    if !foreign && (ordered || order.is_empty()) {
         for (op, bit) in [(Op::Limit, bits::LIMIT), (Op::Offset, bits::OFFSET)] {
             if let Some(&c) = constraints.iter().find(|c| c.usable && c.op == op) {
                 plan.take(c, false);
@@ -111,14 +143,35 @@ pub(crate) fn plan_search(
             }
         }
     }
-    let order = plan.order_by();
-    if matches!(order[..], [(d, false)] | [(d, false), (-1, false)] if d == distance) {
+    for (c, bit) in bounds {
+        if let Some(c) = c {
+            plan.take(c, false);
+            number |= bit;
+            if c.op == Op::Gt {
+                number |= bits::ABOVE;
+            }
+        }
+    }
+    for (i, &(c, many)) in sets.iter().enumerate() {
+        if many {
+            plan.take_all(c);
+        } else {
+            plan.take(c, false);
+        }
+        number |= bits::SET << i;
+    }
+    if ordered {
         plan.ordered();
         number |= bits::ORDERED;
     }
     // A search costs about as much as reading a few hundred rows; without k it may give very many.
-    if number & (1 << k | bits::LIMIT) != 0 {
+    let one = sets.iter().any(|(_, many)| !many);
+    if one {
+        plan.cost(500.0, 1);
+    } else if has_k || number & bits::LIMIT != 0 {
         plan.cost(500.0, 20);
+    } else if !sets.is_empty() {
+        plan.cost(1_000.0, 100);
     } else {
         plan.cost(5_000.0, 1_000);
     }

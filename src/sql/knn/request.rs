@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use super::bits;
 use super::stream::Request;
 use super::targets::{Target, Targets, Way};
-use crate::forest::Budget;
+use crate::forest::{Budget, RowSet};
 use crate::sql::index::Reader;
 use crate::sql::vector;
 use crate::sql::vtab::Args;
@@ -18,7 +19,7 @@ use crate::sql::work;
 use crate::vector::{Element, Metric};
 
 /// The values a plan asked for: those of the arguments it has (names of what is searched, query, k, options), in their
-/// order, then bound, LIMIT and OFFSET.
+/// order, then LIMIT, OFFSET, bounds and sets ([`bits`]).
 pub(crate) struct QueryArgs<'a> {
     number: i32,
     args: &'a Args<'a>,
@@ -110,12 +111,28 @@ impl<'a> QueryArgs<'a> {
                 vector::query(value, subtype, target.element(), || target.column())?
             }
         };
-        let bound = match self.given(bits::BOUND) {
+        // Every number is smaller than a text or blob, and none than NULL: SQLite checks the terms itself.
+        let number = |bit, otherwise| match self.given(bit) {
             Some(ValueRef::Real(x)) => x,
             Some(ValueRef::Integer(n)) => n as f64,
-            // Every number is smaller than a text or blob, and none than NULL: SQLite checks the term itself.
-            _ => f64::INFINITY,
+            _ => otherwise,
         };
+        let bound = number(bits::BOUND, f64::INFINITY);
+        let mut floor = number(bits::FLOOR, f64::NEG_INFINITY);
+        if self.number & bits::ABOVE != 0 && floor.is_finite() {
+            floor = floor.next_up();
+        }
+        let mut among: Option<RowSet> = None;
+        for i in 0..bits::SETS {
+            let bit = bits::SET << i;
+            if self.number & bit != 0 {
+                let set = RowSet::new(self.args.set(self.place(bit))?);
+                among = Some(match among {
+                    Some(other) => other.and(&set),
+                    None => set,
+                });
+            }
+        }
         let count = |bit| match self.given(bit) {
             Some(ValueRef::Integer(n)) => usize::try_from(n).ok(),
             _ => None,
@@ -128,6 +145,8 @@ impl<'a> QueryArgs<'a> {
             k,
             limit: count(bits::LIMIT).map(|limit| limit.saturating_add(offset)),
             bound,
+            floor,
+            among: among.map(Arc::new),
             threads: None,
             ordered: self.number & bits::ORDERED != 0,
         }))

@@ -8,16 +8,20 @@
 //! find a row that belonged before those already given; it is given then, late but not lost. A statement that asks for
 //! ORDER BY distance is searched exactly after its first batch, where rows do come in order.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
 use super::targets::{Target, Targets, Way};
-use crate::forest::Hit;
+use crate::forest::{Hit, RowSet};
 use crate::sql::index::reader::Wanted;
 use crate::vector::Vector;
 
 /// Rows of the first batch when nothing tells how many are wanted.
 const FIRST_BATCH: usize = 64;
+/// A set with up to so many rows is answered in one batch.
+const FEW: usize = 4096;
 /// How much larger each batch is than the one before.
 const GROWTH: usize = 4;
 
@@ -32,6 +36,10 @@ pub(crate) struct Request {
     pub(crate) limit: Option<usize>,
     /// No row beyond this distance is wanted.
     pub(crate) bound: f64,
+    /// Nor one nearer than this.
+    pub(crate) floor: f64,
+    /// Rowids of which the rows must be, if not all may be.
+    pub(crate) among: Option<Arc<RowSet>>,
     /// Threads; `None`: as many as have enough to do.
     pub(crate) threads: Option<usize>,
     /// SQLite relies on the order.
@@ -50,25 +58,51 @@ pub(crate) struct Stream {
     last: bool,
     /// Rows given in earlier batches.
     given: FxHashSet<i64>,
+    /// Rows still to be given; `None`: all.
+    left: Option<usize>,
 }
 
 impl Stream {
     /// Begins a search.
     pub(crate) fn start(&mut self, targets: &Targets, mut request: Request) -> Result<()> {
         self.given.clear();
-        self.batch = match request.k {
-            Some(k) => k,
-            // A range: all rows within the distance, in one pass.
-            None if request.way == Way::Exact && request.bound < f64::INFINITY => {
-                request.limit.unwrap_or(usize::MAX).max(1)
-            }
-            None => request.limit.unwrap_or(FIRST_BATCH).max(1),
+        self.left = None;
+        let has_floor = request.floor > f64::NEG_INFINITY;
+        let wanted = match (request.k, request.limit) {
+            (Some(k), Some(limit)) => Some(k.min(limit)),
+            (k, limit) => k.or(limit),
         };
-        if request.k.is_none() && request.ordered && request.limit.is_none() {
+        self.batch = match wanted {
+            // Nobody knows how many rows lie below the floor.
+            Some(n) if has_floor => n.max(FIRST_BATCH).saturating_mul(2),
+            Some(n) => n,
+            // A range: all rows within the distance, in one pass.
+            None if request.way == Way::Exact && request.bound < f64::INFINITY => usize::MAX,
+            None => FIRST_BATCH,
+        };
+        if request.k.is_none() {
+            self.batch = self.batch.max(1);
+        }
+        if let Some(among) = &request.among {
+            let few = among.len() <= FEW && wanted.is_none();
+            self.batch = if few { among.len() } else { self.batch.min(among.len()) };
+        }
+        if has_floor {
+            // Rows below the floor do not count, so there is more than one batch, and they must come in order.
+            self.left = request.k.take();
+            request.ordered = true;
+            if self.left == Some(0) {
+                self.batch = 0;
+                self.last = true;
+                return Ok(());
+            }
+        }
+        if request.k.is_none() && request.ordered && request.limit.is_none() && self.left.is_none() {
             // Later batches must continue where this one ends.
             request.way = Way::Exact;
         }
-        self.fetch(targets, request)
+        self.fetch(targets, request)?;
+        self.settle(targets)
     }
 
     /// Searches the next batch.
@@ -77,6 +111,7 @@ impl Stream {
         let wanted = Wanted {
             k: self.batch,
             within: request.bound,
+            among: request.among.clone(),
             threads: request.threads,
         };
         self.hits = match &request.query {
@@ -89,11 +124,13 @@ impl Stream {
         };
         let short = self.hits.len() < self.batch;
         let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
-        self.last = request.k.is_some() || beyond || (short && request.way == Way::Exact);
+        let all = request.among.as_ref().is_some_and(|among| self.hits.len() >= among.len());
+        self.last = request.k.is_some() || beyond || all || (short && request.way == Way::Exact);
         if short || request.ordered {
             // The leaves hold no more, or the rows must come in order: look at everything from now on.
             request.way = Way::Exact;
         }
+        self.hits.retain(|h| h.distance >= request.floor);
         self.request = Some(request);
         Ok(())
     }
@@ -109,18 +146,24 @@ impl Stream {
         self.hits
             .get(self.at)
             .copied()
-            .filter(|h| h.distance <= bound)
+            .filter(|h| h.distance <= bound && self.left != Some(0))
     }
 
     /// Moves on.
     pub(crate) fn advance(&mut self, targets: &Targets) -> Result<()> {
         self.at += 1;
-        while self.at >= self.hits.len() && !self.last {
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        self.settle(targets)
+    }
+
+    /// Fetches batches until there is a current row or nothing more.
+    fn settle(&mut self, targets: &Targets) -> Result<()> {
+        while self.at >= self.hits.len() && !self.last && self.left != Some(0) {
             let Some(request) = self.request.take() else {
                 break;
             };
             self.given.extend(self.hits.iter().map(|h| h.rowid));
-            self.batch = self.batch.saturating_mul(GROWTH);
+            self.batch = self.batch.max(1).saturating_mul(GROWTH);
             self.fetch(targets, request)?;
             let given = &self.given;
             self.hits.retain(|h| !given.contains(&h.rowid));

@@ -210,7 +210,7 @@ impl Targets {
         let wide = widened(query);
         let mut scan = TypedScan::new(metric, query, &wide)?;
         let mut best = TopK::within(wanted.k, wanted.within);
-        let read = source.values(&self.conn, |rowid, value| {
+        let read = source.values(&self.conn, wanted.among.as_deref(), |rowid, value| {
             let row = vector::row(value, query.element())
                 .map_err(|error| source.no_vector(rowid, &error))?;
             if row.dim() != query.dim() {

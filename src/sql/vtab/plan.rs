@@ -115,6 +115,32 @@ impl<'a> Plan<'a> {
         Some(given)
     }
 
+    /// Whether a constraint `column = value` is `column IN (...)`, whose values can come all at once.
+    pub(crate) fn is_in(&mut self, constraint: Constraint) -> bool {
+        self.vtab_in(constraint, -1)
+    }
+
+    /// Asks for the values of an IN as the next argument, all at once ([`super::Args::set`]). SQLite checks them again.
+    pub(crate) fn take_all(&mut self, constraint: Constraint) {
+        self.vtab_in(constraint, 1);
+        self.take(constraint, false);
+    }
+
+    fn vtab_in(&mut self, constraint: Constraint, handle: c_int) -> bool {
+        // SAFETY: `info` is that of the running xBestIndex, `at` a place in it; SQLite has the function since 3.38.
+        unsafe { ffi::sqlite3_vtab_in(self.info, constraint.at as c_int, handle) != 0 }
+    }
+
+    /// Whether the value of a constraint is a constant, written in the statement.
+    pub(crate) fn is_constant(&mut self, constraint: Constraint) -> bool {
+        let mut value = std::ptr::null_mut();
+        // SAFETY: as above; the value is SQLite's and is not looked at.
+        let code = unsafe {
+            ffi::sqlite3_vtab_rhs_value(self.info, constraint.at as c_int, &raw mut value)
+        };
+        code == ffi::SQLITE_OK
+    }
+
     /// The ORDER BY terms: (column, descending).
     pub(crate) fn order_by(&self) -> Vec<(i32, bool)> {
         let n = usize::try_from(self.info.nOrderBy).unwrap_or(0);

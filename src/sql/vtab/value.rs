@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::marker::PhantomData;
 
+use anyhow::Result;
 use rusqlite::ffi;
 use rusqlite::types::{Type, ValueRef};
 
@@ -73,6 +74,38 @@ impl<'a> Args<'a> {
         match self.get(i) {
             ValueRef::Integer(n) => Some(n),
             _ => None,
+        }
+    }
+
+    /// The integers among the values of an IN that was asked for all at once, in argument `i`; of a plain value, itself.
+    /// A rowid equals no other kind of number.
+    pub(crate) fn set(&self, i: usize) -> Result<Vec<i64>> {
+        let mut integers = Vec::new();
+        let mut push = |value: ValueRef<'_>| match value {
+            ValueRef::Integer(n) => integers.push(n),
+            // From 2^63 on, `as` would give an integer that is not the same number.
+            ValueRef::Real(x) if x.fract() == 0.0 && x.abs() < 9.2e18 => integers.push(x as i64),
+            _ => {}
+        };
+        let Some(&list) = self.values.get(i) else {
+            return Ok(integers);
+        };
+        let mut value = std::ptr::null_mut();
+        // SAFETY: a value of the running xFilter. What is no list is answered with an error code and no value.
+        let mut code = unsafe { ffi::sqlite3_vtab_in_first(list, &raw mut value) };
+        if !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_DONE) && self.len() > i {
+            push(self.get(i));
+            return Ok(integers);
+        }
+        while code == ffi::SQLITE_OK && !value.is_null() {
+            // SAFETY: SQLite's value, valid until the next one is asked for.
+            push(Args { values: &[value] }.get(0));
+            // SAFETY: as above.
+            code = unsafe { ffi::sqlite3_vtab_in_next(list, &raw mut value) };
+        }
+        match code {
+            ffi::SQLITE_OK | ffi::SQLITE_DONE => Ok(integers),
+            code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
         }
     }
 

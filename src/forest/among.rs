@@ -1,0 +1,149 @@
+//! Search among some of the rows.
+//!
+//! Three ways, whichever promises to be the cheapest for a set that holds a part s of the rows:
+//!
+//! * the rows of the set by their positions, each by its byte code: exact, for small sets;
+//! * the lists, as far as a search for k / s neighbours looks, where rows outside of the set are dropped before the second
+//!   look. If the rows near the query are in the set more rarely than s says (an anti-correlated filter), so many more;
+//! * the four-bit plane of all rows, exact, for large sets that the lists do not help with.
+//!
+//! Constants: what one of each costs, measured on 390,000 rows of 50 and 52,000 of 384 dimensions (CONTRIBUTING.md).
+
+use super::exact::{Ask, Stats};
+use super::file::Forest;
+use super::filter::RowSet;
+use super::format::Kind;
+use super::lists::View;
+use super::score::CHUNK;
+use super::search::{Effort, Scratch};
+use super::topk::{Hit, TopK};
+use crate::kernel::scan::BLOCK;
+
+impl<B: AsRef<[u8]> + Sync> Forest<B> {
+    /// Nanoseconds to look at the rows of a set by position.
+    fn by_position(&self, among: &RowSet) -> f64 {
+        among.len() as f64 * (70.0 + self.space.work() as f64 / 8.0)
+    }
+
+    /// Nanoseconds to read the plane.
+    fn by_plane(&self) -> f64 {
+        self.len() as f64 * (0.5 + self.space.work() as f64 / 40.0)
+    }
+
+    /// Nanoseconds to scan lists for a set that holds a part of the rows.
+    fn by_lists(&self, lists: &View<'_>, effort: Effort, part: f64) -> f64 {
+        let bytes = lists.block_bytes as f64 / BLOCK as f64;
+        effort.slots as f64 * (1.0 + bytes / 30.0)
+            + effort.kept as f64 * (10.0 + part * (35.0 + self.space.work() as f64 / 10.0))
+    }
+
+    /// Exact search among the rows of a set; see the module page.
+    pub(super) fn exact_among(
+        &self,
+        query: &[f32],
+        ask: &Ask<'_>,
+        among: &RowSet,
+        s: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Option<Vec<Hit>> {
+        // The plane must be better by some: a set has fewer rows in the leaves that set its first limit.
+        if self.by_position(among) > 1.5 * self.by_plane() {
+            return None;
+        }
+        if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
+            return Some(Vec::new());
+        }
+        let positions = self.positions(among);
+        let best = TopK::within(ask.k, ask.within);
+        let mut scan = self.start(query, best, ask.filter(), s);
+        if scan.has_code() {
+            for part in positions.chunks(CHUNK) {
+                scan.some(part, s);
+            }
+        } else {
+            positions.iter().for_each(|&p| scan.wait(p));
+        }
+        scan.flush();
+        stats.rows += self.len() as u64;
+        stats.left_out_by_filter += (self.len() - positions.len()) as u64;
+        stats.by_position += positions.len() as u64;
+        stats.left_out_by_bytes += scan.by_code.saturating_sub(scan.scored);
+        stats.reranked += scan.scored;
+        stats.bytes_read += scan.by_code * (self.space.stride() as u64 + 12)
+            + scan.scored * (4 * self.dim() as u64 + 8);
+        Some(scan.best.into_sorted())
+    }
+
+    /// Approximate search among the rows of a set; `None`: an exact one is as cheap.
+    pub(super) fn lists_among(
+        &self,
+        query: &[f32],
+        recall: f32,
+        ask: &Ask<'_>,
+        among: &RowSet,
+        s: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Option<Vec<Hit>> {
+        let lists = self.lists()?;
+        let part = (among.len() as f64 / self.len() as f64).clamp(1e-9, 1.0);
+        let exact = self.by_position(among).min(self.by_plane());
+        let mut reach = (ask.k as f64 / part).ceil();
+        loop {
+            if reach >= self.len() as f64 {
+                return None;
+            }
+            let effort = self.effort(recall, reach as usize)?;
+            if self.by_lists(&lists, effort, part) > exact {
+                return None;
+            }
+            let hits = self.scan(query, ask, s, stats, |scan, s| {
+                scan.lists(&lists, effort, s);
+            });
+            // Of the rows offered, this part passes; so among the nearest `reach` there are about that many.
+            let passes = s.passed as f64 / s.offered.max(1) as f64;
+            if hits.len() == ask.k && passes * reach >= 0.8 * ask.k as f64 {
+                return Some(hits);
+            }
+            reach = (ask.k as f64 / passes.max(1e-9)).max(2.0 * reach).ceil();
+        }
+    }
+
+    /// The positions of those rows of a set that are in the file, ascending.
+    fn positions(&self, among: &RowSet) -> Vec<u32> {
+        let (ids, by_id) = (self.ids(), self.section::<u32>(Kind::ById));
+        let id = |at: usize| ids.get(by_id[at] as usize).copied().unwrap_or(i64::MAX);
+        let mut positions = Vec::with_capacity(among.len().min(by_id.len()));
+        let (mut from, mut before) = (0, None);
+        for &wanted in among.ids() {
+            if from >= by_id.len() {
+                break;
+            }
+            // Rowids are all different, so it can't be farther on than the rowids lie apart; often it is just there.
+            let step = match before {
+                Some(before) => wanted.wrapping_sub(before) as u64,
+                None => u64::MAX,
+            };
+            let last = usize::try_from(step)
+                .ok()
+                .and_then(|step| from.checked_add(step))
+                .map_or(by_id.len() - 1, |at| (at - 1).min(by_id.len() - 1));
+            let at = if id(last) == wanted {
+                last
+            } else {
+                from + by_id[from..=last].partition_point(|&p| {
+                    ids.get(p as usize).is_some_and(|&known| known < wanted)
+                })
+            };
+            if at < by_id.len() && id(at) == wanted {
+                positions.push(by_id[at]);
+                (from, before) = (at + 1, Some(wanted));
+            } else {
+                // The next one lies behind this place, but nothing is known of how far.
+                (from, before) = (at, None);
+            }
+        }
+        positions.retain(|&p| (p as usize) < ids.len());
+        positions.sort_unstable();
+        positions
+    }
+}
