@@ -19,6 +19,7 @@ pub mod embed;
 pub mod forest;
 pub mod job;
 pub mod kernel;
+mod spelling;
 pub mod vector;
 
 #[cfg(feature = "sql")]

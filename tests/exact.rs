@@ -204,7 +204,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
             within: f64::INFINITY,
             threads,
             hidden: &none,
-                among: None,
+            among: None,
         };
         let got = forest.exact_many(&some, &ask, &mut total);
         for (query, got) in some.iter().zip(&got) {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::embed::strict_json;
 use crate::embed::tokenize::{Splitter, Tokenizer};
+use crate::spelling::did_you_mean;
 use crate::vector::MAX_DIM;
 
 /// How the error of a CBOW window goes back to its context vectors.
@@ -328,33 +329,14 @@ pub fn unknown(name: &str, more: &[&str]) -> anyhow::Error {
         return anyhow!("option '{name}' of gensim has no meaning here: {why}");
     }
     let all: Vec<&str> = NAMES.iter().chain(more).copied().collect();
-    let nearest = all.iter().map(|n| (edits(name, n), n)).min();
-    let hint = match nearest {
-        Some((distance, n)) if distance <= 3 && distance < n.len() => {
-            format!("; did you mean '{n}'?")
-        }
-        _ => ".".to_string(),
+    let hint = match did_you_mean(name, all.iter().copied()) {
+        hint if hint.is_empty() => ".".to_owned(),
+        hint => hint,
     };
     anyhow!(
         "unknown option '{name}'{hint} Valid options: {}",
         all.join(", ")
     )
-}
-
-/// Insertions, deletions and replacements that lead from one name to another (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// One option as the user gave it, and the checks of its value.

@@ -130,9 +130,8 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             let at = if id(last) == wanted {
                 last
             } else {
-                from + by_id[from..=last].partition_point(|&p| {
-                    ids.get(p as usize).is_some_and(|&known| known < wanted)
-                })
+                from + by_id[from..=last]
+                    .partition_point(|&p| ids.get(p as usize).is_some_and(|&known| known < wanted))
             };
             if at < by_id.len() && id(at) == wanted {
                 positions.push(by_id[at]);

@@ -185,7 +185,10 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                 && *mark != epoch
             {
                 *mark = epoch;
-                if filter.among.is_none_or(|among| among.contains(ids[p as usize])) {
+                if filter
+                    .among
+                    .is_none_or(|among| among.contains(ids[p as usize]))
+                {
                     list.push(p);
                 }
             }

@@ -30,7 +30,7 @@ impl Function for Info {
             bail!("annoy_info(index) needs the name of an index as a text");
         };
         let Some(index) = index::find(&scope.conn, name)? else {
-            bail!("no such index: {name}");
+            return Err(index::no_index(&scope.conn, name));
         };
         let facts = Facts::read(scope, index)?;
         let rows: Vec<_> = facts

@@ -131,7 +131,8 @@ pub(crate) fn scan_table(
         among: wanted.among.clone(),
         error: None,
     });
-    let run = || -> Result<()> {
+    let mut one_by_one = false;
+    let mut run = || -> Result<()> {
         let sql = source.all_rows_to(FUNCTION);
         match &wanted.among {
             Some(among) if source.finds_sooner(conn, among)? => {
@@ -140,6 +141,7 @@ pub(crate) fn scan_table(
                 for id in among.ids() {
                     statement.query([id])?.next()?;
                 }
+                one_by_one = true;
             }
             _ => {
                 conn.prepare_cached(&sql)?.query([])?.next()?;
@@ -156,6 +158,9 @@ pub(crate) fn scan_table(
     }
     outcome?;
     stats.bytes_read += scan.rows * scan.dim as u64 * 4;
+    if one_by_one {
+        stats.by_position += scan.rows;
+    }
     for (one, _) in &scan.scans {
         stats.rows += scan.rows;
         stats.reranked += one.scored();

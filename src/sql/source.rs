@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{quote, values};
 use crate::forest::RowSet;
+use crate::spelling::did_you_mean;
 use crate::vector::{Element, check_f32, f32_in};
 
 /// Where vectors are read from.
@@ -50,19 +51,13 @@ impl Source {
     /// No such table, no such column, or no rowid to know a row by.
     pub(crate) fn find(conn: &Connection, table: &str, column: &str) -> Result<Source> {
         let Some((schema, table)) = find_table(conn, table)? else {
-            bail!("no such table: {table}");
+            return Err(no_table(conn, table));
         };
         Source::in_table(conn, &schema, &table, |columns| {
             columns
                 .iter()
                 .position(|c| c.name.eq_ignore_ascii_case(column))
-                .ok_or_else(|| {
-                    let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
-                    anyhow!(
-                        "no such column: {column} in {table}; its columns are {}",
-                        names.join(", ")
-                    )
-                })
+                .ok_or_else(|| no_column(column, &table, columns.iter().map(|c| c.name.as_str())))
         })
     }
 
@@ -350,6 +345,35 @@ pub(crate) fn find_table(conn: &Connection, name: &str) -> Result<Option<(String
     Ok(statement
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?)
+}
+
+/// The error for a table that is not there.
+pub(crate) fn no_table(conn: &Connection, name: &str) -> anyhow::Error {
+    let known = || -> rusqlite::Result<Vec<String>> {
+        conn.prepare(
+            "SELECT name FROM pragma_table_list WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\'",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect()
+    };
+    // The list is a help only: what matters is that the table is not there.
+    let known = known().unwrap_or_default();
+    let hint = did_you_mean(name, known.iter().map(String::as_str));
+    anyhow!("no such table: {name}{hint}")
+}
+
+/// The error for a column that is not there.
+pub(crate) fn no_column<'a>(
+    name: &str,
+    table: &str,
+    columns: impl Iterator<Item = &'a str> + Clone,
+) -> anyhow::Error {
+    let hint = did_you_mean(name, columns.clone());
+    let columns: Vec<_> = columns.collect();
+    anyhow!(
+        "no such column: {name} in {table}; its columns are {}{hint}",
+        columns.join(", ")
+    )
 }
 
 fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>> {

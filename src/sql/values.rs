@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
 
+use crate::spelling::did_you_mean;
 use crate::vector::{f32_from_blob, json};
 
 /// The f32 vector in a BLOB of little-endian floats or in JSON text.
@@ -20,6 +21,18 @@ pub(crate) fn vector(value: ValueRef<'_>) -> Result<Cow<'_, [f32]>> {
             type_name(other)
         ),
     }
+}
+
+/// The error of a JSON object of options: serde's words, and for a name that is none the nearest that is one.
+pub(crate) fn options_error(function: &str, error: &serde_json::Error) -> anyhow::Error {
+    let said = error.to_string();
+    // unknown field `searchk`, expected one of `search_k`, `recall` at line 1 column 10
+    let mut names = said.split('`').skip(1).step_by(2);
+    let hint = match names.next() {
+        Some(name) if said.starts_with("unknown field") => did_you_mean(name, names),
+        _ => String::new(),
+    };
+    anyhow!("{function} options: {said}{hint}")
 }
 
 /// The type of a value, as sqlite-vec's errors name it.

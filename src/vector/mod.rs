@@ -12,6 +12,8 @@ pub use value::{Element, Vector, check_f32, f32_from_blob, f32_in};
 
 use anyhow::{Result, bail};
 
+use crate::spelling::did_you_mean;
+
 /// The largest dimension that is accepted anywhere. A larger one is a mistake or an attack on memory.
 pub const MAX_DIM: usize = 65_536;
 
@@ -65,8 +67,9 @@ impl Metric {
             None => {
                 let names: Vec<_> = allowed.iter().map(|m| m.name()).collect();
                 bail!(
-                    "unknown metric '{name}': expected one of {}",
-                    names.join(", ")
+                    "unknown metric '{name}': expected one of {}{}",
+                    names.join(", "),
+                    did_you_mean(name, names.iter().copied())
                 )
             }
         }

@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::forest::MAX_TREES;
+use crate::spelling::did_you_mean;
 use crate::vector::Metric;
 
 /// The metrics an index can have.
@@ -82,8 +83,9 @@ impl Declaration {
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
                 "threads" => options.threads = number(name, &value, 0, 1024)? as usize,
                 _ => bail!(
-                    "unknown option '{name}': the options are {}",
-                    NAMES.join(", ")
+                    "unknown option '{name}': the options are {}{}",
+                    NAMES.join(", "),
+                    did_you_mean(name, NAMES)
                 ),
             }
         }
@@ -147,7 +149,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads"
+            "unknown option 'tree': the options are metric, trees, seed, threads; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),

@@ -21,7 +21,7 @@ use super::names::IndexName;
 use super::part::Part;
 use super::reader::BREAK_EVEN;
 use crate::forest::{
-    self, Ask, Budget, BuildOptions, Forest, RowScan, Scratch, Stats, TopK, Vectors,
+    self, Ask, Budget, BuildOptions, Forest, RowScan, RowSet, Scratch, Stats, TopK, Vectors,
 };
 use crate::sql::source::Source;
 use crate::sql::{Session, work};

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rusqlite::{Connection, OptionalExtension, StatementStatus};
 
 use super::catalog::{self, Settings};
@@ -17,6 +17,7 @@ use super::names::IndexName;
 use super::part::{self, Part};
 use super::pending::{Pending, Place};
 use crate::forest::{Ask, Budget, Hit, RowSet, Scratch, Stats, TopK};
+use crate::spelling::did_you_mean;
 use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
@@ -101,6 +102,23 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(indexes)
+}
+
+/// The error for an index that is not there.
+pub(crate) fn no_index(conn: &Connection, name: &str) -> anyhow::Error {
+    // The list is a help only: what matters is that the index is not there.
+    let known: Vec<String> = all(conn)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|index| index.name)
+        .collect();
+    if known.is_empty() {
+        return anyhow!(
+            "no such index: {name}; there are none yet: CREATE VIRTUAL TABLE name USING annoy(table, column)"
+        );
+    }
+    let hint = did_you_mean(name, known.iter().map(String::as_str));
+    anyhow!("no such index: {name}; there is {}{hint}", known.join(", "))
 }
 
 impl Reader {

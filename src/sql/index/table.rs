@@ -24,6 +24,7 @@ use super::names::IndexName;
 use super::options::Declaration;
 use super::reader::Reader;
 use super::{build, catalog, files};
+use crate::spelling::did_you_mean;
 use crate::sql::knn::stream::Stream;
 use crate::sql::knn::targets::Targets;
 use crate::sql::knn::{QueryArgs, plan_search};
@@ -76,8 +77,9 @@ impl Index {
                 None => Ok(()),
             },
             _ => bail!(
-                "unknown command '{command}': the commands are {}",
-                COMMANDS.join(", ")
+                "unknown command '{command}': the commands are {}{}",
+                COMMANDS.join(", "),
+                did_you_mean(command, COMMANDS)
             ),
         }
     }

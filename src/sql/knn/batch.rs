@@ -4,6 +4,7 @@
 //! The whole answer is computed when the scan begins: `k` rows for each query are held until it ends.
 
 use anyhow::Result;
+use rusqlite::types::Value;
 
 use super::ANNOY;
 use super::request::QueryArgs;
@@ -67,6 +68,7 @@ impl<const INDEX: bool> Table for KnnBatch<INDEX> {
             query: 0,
             at: 0,
             number: 0,
+            arguments: Vec::new(),
         })
     }
 }
@@ -77,6 +79,7 @@ pub(crate) struct BatchCursor<const INDEX: bool> {
     query: usize,
     at: usize,
     number: i64,
+    arguments: Vec<Value>,
 }
 
 impl<const INDEX: bool> BatchCursor<INDEX> {
@@ -103,6 +106,7 @@ impl<const INDEX: bool> Cursor for BatchCursor<INDEX> {
         (self.query, self.at, self.number) = (0, 0, 0);
         let targets = &table.targets;
         let args = QueryArgs::new(number, args, Self::Table::NAMES, Self::Table::USAGE);
+        self.arguments = args.copies()?;
         let batch = if INDEX {
             args.annoy_batch(targets)?
         } else {
@@ -139,7 +143,7 @@ impl<const INDEX: bool> Cursor for BatchCursor<INDEX> {
                 0 => out.integer(self.query as i64),
                 1 => out.integer(hit.rowid),
                 2 => out.real(hit.distance),
-                _ => {}
+                _ => out.value(self.arguments.get(i - 3).unwrap_or(&Value::Null).into()),
             }
         }
         Ok(())

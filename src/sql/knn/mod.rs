@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
 use super::Session;
 use super::vtab::{self, Args, Constraint, Cursor, Op, Origin, Output, Plan, Table};
@@ -120,7 +121,9 @@ pub(crate) fn plan_search(
         }
     }
     let bound = |ops: [Op; 2]| {
-        let mut of_distance = constraints.iter().filter(|c| c.usable && c.column == distance);
+        let mut of_distance = constraints
+            .iter()
+            .filter(|c| c.usable && c.column == distance);
         of_distance.find(|c| ops.contains(&c.op)).copied()
     };
     let bounds = [
@@ -209,6 +212,7 @@ impl<const INDEX: bool> Table for Knn<INDEX> {
     fn open(&self) -> Result<Self::Cursor> {
         Ok(KnnCursor {
             stream: Stream::default(),
+            arguments: Vec::new(),
         })
     }
 }
@@ -216,6 +220,7 @@ impl<const INDEX: bool> Table for Knn<INDEX> {
 /// A scan of [`Knn`].
 pub(crate) struct KnnCursor<const INDEX: bool> {
     stream: Stream,
+    arguments: Vec<Value>,
 }
 
 impl<const INDEX: bool> Cursor for KnnCursor<INDEX> {
@@ -224,6 +229,7 @@ impl<const INDEX: bool> Cursor for KnnCursor<INDEX> {
     fn filter(&mut self, table: &Knn<INDEX>, number: i32, _: &str, args: &Args<'_>) -> Result<()> {
         self.stream.stop();
         let args = QueryArgs::new(number, args, Knn::<INDEX>::NAMES, Knn::<INDEX>::USAGE);
+        self.arguments = args.copies()?;
         let request = if INDEX {
             args.annoy(&table.targets)?
         } else {
@@ -244,10 +250,10 @@ impl<const INDEX: bool> Cursor for KnnCursor<INDEX> {
     }
 
     fn column(&self, _: &Knn<INDEX>, i: usize, out: &mut Output<'_>) -> Result<()> {
-        // The arguments are not given back: SQLite never asks for a column that an equality determines.
-        if i == DISTANCE as usize
-            && let Some(hit) = self.stream.current()
-        {
+        if i != DISTANCE as usize {
+            let argument = i.checked_sub(1).and_then(|i| self.arguments.get(i));
+            out.value(argument.unwrap_or(&Value::Null).into());
+        } else if let Some(hit) = self.stream.current() {
             out.real(hit.distance);
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use serde::Deserialize;
 
 use super::bits;
@@ -13,6 +13,7 @@ use super::stream::Request;
 use super::targets::{Target, Targets, Way};
 use crate::forest::{Budget, RowSet};
 use crate::sql::index::Reader;
+use crate::sql::values::options_error;
 use crate::sql::vector;
 use crate::sql::vtab::Args;
 use crate::sql::work;
@@ -80,6 +81,13 @@ impl<'a> QueryArgs<'a> {
     /// Argument `i`; NULL when it is missing.
     fn argument(&self, i: usize) -> ValueRef<'a> {
         self.given(1 << i).unwrap_or(ValueRef::Null)
+    }
+
+    /// Copies of all arguments, to be given back: where a WHERE has an OR, SQLite asks for the columns that they are.
+    pub(super) fn copies(&self) -> Result<Vec<Value>> {
+        (0..self.names + 3)
+            .map(|i| Ok(self.argument(i).try_into()?))
+            .collect()
     }
 
     /// A name: a text, or an error that shows how the function is called.
@@ -269,7 +277,7 @@ impl ExactOptions {
                 threads: None,
             },
             ValueRef::Text(text) => {
-                serde_json::from_slice(text).map_err(|e| anyhow!("knn_exact options: {e}"))?
+                serde_json::from_slice(text).map_err(|e| options_error("knn_exact", &e))?
             }
             other => bail!(
                 "knn_exact options must be JSON such as {{\"metric\":\"l2\"}}, got {}",
@@ -322,7 +330,7 @@ pub(super) fn annoy_options(value: ValueRef<'_>) -> Result<(Budget, Option<usize
             threads: None,
         },
         ValueRef::Text(text) => {
-            serde_json::from_slice(text).map_err(|e| anyhow!("knn_annoy options: {e}"))?
+            serde_json::from_slice(text).map_err(|e| options_error("knn_annoy", &e))?
         }
         other => bail!(
             "knn_annoy options must be search_k or JSON such as {{\"search_k\":5000}}, got {}",

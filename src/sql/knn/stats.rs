@@ -14,7 +14,8 @@ use crate::sql::vtab::function::{Function, Scope};
 /// A search that has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct LastSearch {
-    /// What answered: `index`, `index, exactly`, or `table`.
+    /// What answered: `index`, `index, exactly`, or `table`; `index, rows of the filter` or `table, rows of the filter` when
+    /// the rows of a filter were looked up one by one.
     pub(crate) by: &'static str,
     /// How many query vectors.
     pub(crate) queries: usize,
@@ -38,6 +39,11 @@ impl LastSearch {
             ("left_out_by_4_bits", count(s.left_out_by_nibbles)),
             ("left_out_by_8_bits", count(s.left_out_by_bytes)),
             ("left_out_by_floats", count(s.left_out_by_floats)),
+            ("left_out_by_filter", count(s.left_out_by_filter)),
+            ("rows_of_the_filter", count(s.by_position)),
+            ("leaves", count(s.leaves)),
+            ("codes", count(s.codes)),
+            ("second_looks", count(s.by_code)),
             ("reranked", count(s.reranked)),
             ("bytes_read", count(s.bytes_read)),
             ("microseconds", Value::Real(self.took.as_secs_f64() * 1e6)),
@@ -53,7 +59,7 @@ impl Function for LastStats {
     const COLUMNS: &'static [&'static str] = &["key TEXT", "value"];
     const ARGUMENTS: &'static [&'static str] = &[];
     const REQUIRED: usize = 0;
-    const ROWS: i64 = 11;
+    const ROWS: i64 = 16;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
 
     fn call(scope: &Scope, _args: &[Value]) -> Result<Self::Rows> {

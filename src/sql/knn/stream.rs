@@ -85,19 +85,26 @@ impl Stream {
         }
         if let Some(among) = &request.among {
             let few = among.len() <= FEW && wanted.is_none();
-            self.batch = if few { among.len() } else { self.batch.min(among.len()) };
+            self.batch = if few {
+                among.len()
+            } else {
+                self.batch.min(among.len())
+            };
         }
         if has_floor {
             // Rows below the floor do not count, so there is more than one batch, and they must come in order.
             self.left = request.k.take();
             request.ordered = true;
+            // No row may fall between one page and the next.
+            request.way = Way::Exact;
             if self.left == Some(0) {
                 self.batch = 0;
                 self.last = true;
                 return Ok(());
             }
         }
-        if request.k.is_none() && request.ordered && request.limit.is_none() && self.left.is_none() {
+        if request.k.is_none() && request.ordered && request.limit.is_none() && self.left.is_none()
+        {
             // Later batches must continue where this one ends.
             request.way = Way::Exact;
         }
@@ -124,7 +131,10 @@ impl Stream {
         };
         let short = self.hits.len() < self.batch;
         let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
-        let all = request.among.as_ref().is_some_and(|among| self.hits.len() >= among.len());
+        let all = request
+            .among
+            .as_ref()
+            .is_some_and(|among| self.hits.len() >= among.len());
         self.last = request.k.is_some() || beyond || all || (short && request.way == Way::Exact);
         if short || request.ordered {
             // The leaves hold no more, or the rows must come in order: look at everything from now on.

@@ -100,7 +100,7 @@ impl Targets {
         }
         self.indexes.borrow_mut().remove(name);
         let Some(index) = index::find(&self.conn, name)? else {
-            bail!("no such index: {name}{}", self.known_indexes()?);
+            return Err(index::no_index(&self.conn, name));
         };
         let reader = self.opened(index)?;
         self.indexes
@@ -120,17 +120,6 @@ impl Targets {
     /// Whether what is known of an index still holds. An error, such as a dropped shadow table, means it does not.
     fn is_current(&self, reader: &RefCell<Reader>) -> bool {
         reader.borrow_mut().look(&self.conn).unwrap_or(false)
-    }
-
-    /// For the message of a name that is none.
-    fn known_indexes(&self) -> Result<String> {
-        let names = index::all(&self.conn)?;
-        Ok(if names.is_empty() {
-            "; there are none yet: CREATE VIRTUAL TABLE name USING annoy(table, column)".to_owned()
-        } else {
-            let names: Vec<_> = names.into_iter().map(|i| i.name).collect();
-            format!("; there is {}", names.join(", "))
-        })
     }
 
     /// A column of a table: an index of this metric over it, or the table itself.
@@ -307,6 +296,13 @@ impl Targets {
                     ),
                 }
             }
+        };
+        let by = match by {
+            // An exact search was as cheap, or had to complete the answer.
+            "index" if stats.leaves == 0 && stats.by_position == 0 => "index, exactly",
+            _ if stats.by_position == 0 => by,
+            "table" => "table, rows of the filter",
+            _ => "index, rows of the filter",
         };
         self.session.note_search(LastSearch {
             by,

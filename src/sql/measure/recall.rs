@@ -46,7 +46,7 @@ impl Function for Recall {
         let budget = knn::budget((&args[3]).into())?;
 
         let conn = &scope.conn;
-        let index = index::find(conn, name)?.with_context(|| format!("no such index: {name}"))?;
+        let index = index::find(conn, name)?.ok_or_else(|| index::no_index(conn, name))?;
         let built = index::built(conn, &index)?;
         let reader = Reader::open(conn, &scope.session, index)?;
         let Some(forest) = reader.forest().cloned() else {

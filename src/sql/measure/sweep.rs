@@ -12,6 +12,7 @@ use crate::forest::{self, Budget, BuildOptions, Forest, Hit, MAX_TREES, TopK, Ve
 use crate::job::Job;
 use crate::sql::index::{METRICS, Rows};
 use crate::sql::source::Source;
+use crate::sql::values::options_error;
 use crate::sql::vtab::function::{Function, Scope};
 use crate::sql::work;
 use crate::vector::{Metric, exact};
@@ -95,7 +96,7 @@ impl SweepOptions {
         let options: Self = match value {
             Value::Null => Self::default(),
             other => serde_json::from_str(text(other, "annoy_sweep: options")?)
-                .map_err(|e| anyhow!("annoy_sweep options: {e}"))?,
+                .map_err(|e| options_error("annoy_sweep", &e))?,
         };
         ensure!(
             options.threads <= 1024,

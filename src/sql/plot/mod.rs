@@ -121,7 +121,7 @@ fn read_options(options: ValueRef<'_>) -> Result<Chart> {
     let options: Options = match options {
         ValueRef::Null => Options::default(),
         ValueRef::Text(text) => {
-            serde_json::from_slice(text).map_err(|e| anyhow!("plot_line options: {e}"))?
+            serde_json::from_slice(text).map_err(|e| options_error("plot_line", &e))?
         }
         other => bail!(
             "plot_line options must be JSON such as {{\"title\":\"Recall\"}}, got {}",

@@ -5,7 +5,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::quote;
-use crate::sql::source::find_table;
+use crate::sql::source::{find_table, no_column, no_table};
 
 /// Hands every row of `column` in `table` to `each`, in rowid order where there are rowids: the rowid (`None` where there
 /// is none), the text, and a function to call now and then, whose error ends the reading. NULL is no document.
@@ -19,7 +19,7 @@ pub(super) fn read(
     mut each: impl FnMut(Option<i64>, &str, &mut dyn FnMut() -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     let Some((schema, table)) = find_table(conn, table)? else {
-        bail!("no such table: {table}");
+        return Err(no_table(conn, table));
     };
     let column = find_column(conn, &schema, &table, column)?;
     let (from, text) = (
@@ -93,9 +93,6 @@ fn find_column(conn: &Connection, schema: &str, table: &str, name: &str) -> Resu
         .collect::<rusqlite::Result<_>>()?;
     match all.iter().find(|c| c.eq_ignore_ascii_case(name)) {
         Some(column) => Ok(column.clone()),
-        None => bail!(
-            "no such column: {name} in {table}; its columns are {}",
-            all.join(", ")
-        ),
+        None => Err(no_column(name, table, all.iter().map(String::as_str))),
     }
 }

@@ -1,0 +1,320 @@
+//! Searches confined to a set of rows, bounds from both sides, and what LIMIT tells: the right rows, and exactly as many
+//! as qualify.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{one, rows};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+const ROWS: usize = 20_000;
+const DIM: usize = 12;
+
+/// Clustered points, a third of them with a pending change; `t` has no index, `sparse` rowids far apart.
+fn points(seed: u64) -> Connection {
+    eprintln!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY, kind INTEGER, v BLOB);
+         CREATE TABLE t(id INTEGER PRIMARY KEY, kind INTEGER, v BLOB);",
+    )
+    .unwrap();
+    {
+        let mut insert = conn.prepare("INSERT INTO p VALUES(?1, ?2, ?3)").unwrap();
+        let tx = conn.unchecked_transaction().unwrap();
+        for i in 0..ROWS as i64 {
+            let kind = rng.random_range(0..40i64);
+            let v: Vec<f32> = (0..DIM)
+                .map(|d| if d as i64 == kind % 12 { 2.0 } else { 0.0 } + rng.random_range(-1.0..1.0f32))
+                .collect();
+            let id = if i % 2 == 0 { i } else { i * 1_000_003 };
+            insert
+                .execute((id, kind, bytemuck::cast_slice::<f32, u8>(&v)))
+                .unwrap();
+        }
+        tx.commit().unwrap();
+    }
+    conn.execute_batch(
+        "INSERT INTO t SELECT * FROM p WHERE rowid % 5 = 0;
+         CREATE INDEX by_kind ON p(kind);
+         CREATE VIRTUAL TABLE ix USING annoy(p, v, metric=l2);
+         DELETE FROM p WHERE id % 1001 = 0;
+         UPDATE p SET v = (SELECT v FROM p q WHERE q.id = p.id + 2) WHERE id % 512 = 0;
+         CREATE TABLE q(v BLOB)",
+    )
+    .unwrap();
+    conn
+}
+
+fn ids(conn: &Connection, sql: &str) -> Vec<i64> {
+    rows(conn, sql)
+        .into_iter()
+        .map(|row| match row[0] {
+            Value::Integer(i) => i,
+            ref other => panic!("{sql}: {other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_set_of_rows_gives_its_nearest_and_exactly_k_of_them_whatever_the_path() {
+    let conn = points(7);
+    let mut rng = StdRng::seed_from_u64(8);
+    // One kind is near the query, another far from it, and what depends on no component.
+    let sets = [
+        "SELECT id FROM p WHERE kind = 3",
+        "SELECT id FROM p WHERE kind = 4 LIMIT 50",
+        "SELECT id FROM p WHERE kind IN (4, 16, 28) ",
+        "SELECT id FROM p WHERE id % 2 = 0",
+        "SELECT id FROM p WHERE id % 100 = 0",
+        "SELECT id FROM p LIMIT 3",
+        "SELECT id FROM p WHERE 0",
+        "SELECT id + 1 FROM p",
+        "SELECT id FROM p UNION ALL SELECT id FROM p",
+        "SELECT '17' UNION SELECT 18.0 UNION SELECT 19.5 UNION SELECT NULL UNION SELECT 1e300",
+    ];
+    for set in sets {
+        let (mut found, mut wanted) = (0, 0);
+        for _ in 0..4 {
+            let near = rng.random_range(0..2) * 3;
+            let q: Vec<f32> = (0..DIM)
+                .map(|d| if d == near { 2.0 } else { 0.0 } + rng.random_range(-1.0..1.0f32))
+                .collect();
+            conn.execute("DELETE FROM q", []).unwrap();
+            conn.execute(
+                "INSERT INTO q VALUES(?1)",
+                [bytemuck::cast_slice::<f32, u8>(&q)],
+            )
+            .unwrap();
+            for k in [1, 10, 400] {
+                for (table, l2) in [
+                    ("p", "'{\"metric\":\"l2\"}'"),
+                    ("t", "'{\"metric\":\"l2\"}'"),
+                ] {
+                    let truth = format!(
+                        "SELECT id FROM {table} WHERE id IN ({set}) \
+                         ORDER BY vec_distance_l2(v, (SELECT v FROM q)), id LIMIT {k}"
+                    );
+                    let truth = ids(&conn, &truth);
+                    let got = format!(
+                        "SELECT rowid FROM knn_exact('{table}', 'v', (SELECT v FROM q), {k}, {l2}) WHERE rowid IN ({set})"
+                    );
+                    assert_eq!(ids(&conn, &got), truth, "{got}");
+                    let limit = format!(
+                        "SELECT rowid FROM knn_exact('{table}', 'v', (SELECT v FROM q)) WHERE options = {l2} \
+                         AND rowid IN ({set}) ORDER BY distance LIMIT {k}"
+                    );
+                    assert_eq!(ids(&conn, &limit), truth, "{limit}");
+                    if table == "t" {
+                        continue;
+                    }
+                    for got in [
+                        format!(
+                            "SELECT rowid FROM knn_annoy('ix', (SELECT v FROM q), {k}) WHERE rowid IN ({set})"
+                        ),
+                        format!(
+                            "SELECT rowid FROM ix WHERE v MATCH (SELECT v FROM q) AND k = {k} AND rowid IN ({set})"
+                        ),
+                        format!(
+                            "SELECT rowid FROM knn_annoy('ix', (SELECT v FROM q), {k}, 500) WHERE rowid IN ({set})"
+                        ),
+                        format!(
+                            "SELECT rowid FROM knn_annoy('ix', (SELECT v FROM q)) WHERE rowid IN ({set}) LIMIT {k}"
+                        ),
+                    ] {
+                        let some = ids(&conn, &got);
+                        assert_eq!(some.len(), truth.len(), "{got}");
+                        let some: HashSet<_> = some.into_iter().collect();
+                        if !got.contains("500") {
+                            wanted += truth.len();
+                            found += truth.iter().filter(|id| some.contains(id)).count();
+                        }
+                    }
+                }
+            }
+        }
+        assert!(
+            found as f64 >= 0.95 * wanted as f64,
+            "{set}: {found} of {wanted}"
+        );
+    }
+}
+
+#[test]
+fn several_conditions_on_rowid_meet_and_a_single_value_is_a_set_of_one() {
+    let conn = points(9);
+    let far: i64 = one(
+        &conn,
+        "SELECT id FROM p ORDER BY vec_distance_l2(v, zeroblob(48)) DESC LIMIT 1",
+    );
+    for (sql, wanted) in [
+        (
+            "rowid IN (2, 4, 6, 8) AND rowid IN (8, 6, 100)".to_owned(),
+            2,
+        ),
+        ("rowid IN (2, 4) AND rowid IN (6)".to_owned(), 0),
+        (format!("rowid IN ({far})"), 1),
+        (format!("rowid = {far}"), 1),
+        ("rowid IN (2, 4, 6, 8) AND distance > 1000".to_owned(), 0),
+        ("rowid IN (2, 4, 6, 8) AND rowid > 5".to_owned(), 2),
+        ("rowid NOT IN (SELECT id FROM p WHERE id > 5)".to_owned(), 2),
+        ("rowid IN (2, 4) OR rowid IN (6)".to_owned(), 3),
+        (
+            "rowid IN (SELECT value FROM json_each('[2, 4, \"x\"]'))".to_owned(),
+            2,
+        ),
+    ] {
+        for from in [
+            "knn_annoy('ix', zeroblob(48))",
+            "knn_exact('p', 'v', zeroblob(48))",
+            "p",
+        ] {
+            if from == "p" && sql.contains("distance") {
+                continue;
+            }
+            let sql = format!("SELECT rowid FROM {from} WHERE {sql}");
+            assert_eq!(ids(&conn, &sql).len(), wanted, "{sql}");
+        }
+    }
+    // With k the condition comes first, as long as SQLite says that it is there.
+    for k in 1..3 {
+        let sql =
+            format!("SELECT rowid FROM knn_annoy('ix', zeroblob(48), {k}) WHERE rowid IN ({far})");
+        assert_eq!(ids(&conn, &sql), [far]);
+    }
+}
+
+#[test]
+fn in_a_join_k_rows_are_the_k_nearest_and_an_in_of_another_table_is_met_first() {
+    let conn = points(10);
+    let nearest = ids(
+        &conn,
+        "SELECT rowid FROM knn_annoy('ix', zeroblob(48), 5, '{\"recall\":1}')",
+    );
+    for sql in [
+        "SELECT p.id FROM p JOIN knn_annoy('ix', zeroblob(48), 5, '{\"recall\":1}') n ON p.id = n.rowid ORDER BY n.distance",
+        "SELECT p.id FROM knn_annoy('ix', zeroblob(48), 5, '{\"recall\":1}') n LEFT JOIN p ON p.id = n.rowid ORDER BY n.distance",
+        "SELECT n.rowid FROM p CROSS JOIN knn_annoy('ix', zeroblob(48), 5, '{\"recall\":1}') n WHERE p.id = n.rowid \
+         AND p.id IN (SELECT rowid FROM knn_annoy('ix', zeroblob(48), 5, '{\"recall\":1}')) ORDER BY n.distance",
+    ] {
+        assert_eq!(ids(&conn, sql), nearest, "{sql}");
+    }
+    conn.execute_batch(
+        "CREATE TABLE want(name TEXT, kind INTEGER); INSERT INTO want VALUES('a', 3), ('b', 4)",
+    )
+    .unwrap();
+    let each = rows(
+        &conn,
+        "SELECT w.name, count(*), min(p.kind = w.kind) FROM want w, knn_annoy('ix', zeroblob(48), 7) n JOIN p ON p.id = n.rowid
+          WHERE n.rowid IN (SELECT id FROM p WHERE kind = w.kind) GROUP BY 1",
+    );
+    let row = |name: &str| {
+        vec![
+            Value::Text(name.to_owned()),
+            Value::Integer(7),
+            Value::Integer(1),
+        ]
+    };
+    assert_eq!(each, [row("a"), row("b")]);
+}
+
+#[test]
+fn bounds_from_both_sides_limit_and_offset_page_through_the_rows() {
+    let conn = points(11);
+    let all = ids(
+        &conn,
+        "SELECT id FROM p WHERE v IS NOT NULL ORDER BY vec_distance_l2(v, zeroblob(48)), id",
+    );
+    let at = |i: usize| -> f64 {
+        one(
+            &conn,
+            &format!(
+                "SELECT distance FROM knn_exact('p', 'v', zeroblob(48), 20000, '{{\"metric\":\"l2\"}}') LIMIT 1 OFFSET {i}"
+            ),
+        )
+    };
+    let (low, high) = (at(10), at(30));
+    let from = "knn_exact('p', 'v', zeroblob(48), NULL, '{\"metric\":\"l2\"}')";
+    for (condition, wanted) in [
+        (format!("distance < {high:?} LIMIT 5"), &all[..5]),
+        (
+            format!("distance < {high:?} LIMIT 5 OFFSET 27"),
+            &all[27..30],
+        ),
+        (
+            format!("distance <= {high:?} ORDER BY distance"),
+            &all[..31],
+        ),
+        (
+            format!("distance BETWEEN {low:?} AND {high:?}"),
+            &all[10..31],
+        ),
+        (
+            format!("distance > {low:?} AND distance < {high:?}"),
+            &all[11..30],
+        ),
+        (format!("distance > {low:?} LIMIT 5"), &all[11..16]),
+        (
+            format!("distance >= {low:?} ORDER BY distance LIMIT 200 OFFSET 3"),
+            &all[13..213],
+        ),
+        ("1 LIMIT 10 OFFSET 5000".to_owned(), &all[5000..5010]),
+        (
+            "1 ORDER BY distance LIMIT 10 OFFSET 5000".to_owned(),
+            &all[5000..5010],
+        ),
+        ("1 ORDER BY distance, rowid LIMIT 10".to_owned(), &all[..10]),
+        ("distance < 0".to_owned(), &[]),
+        ("distance < NULL LIMIT 3".to_owned(), &[]),
+        ("distance < 'x' LIMIT 3".to_owned(), &all[..3]),
+        ("distance > 'x' LIMIT 3".to_owned(), &[]),
+    ] {
+        let sql = format!("SELECT rowid FROM {from} WHERE {condition}");
+        assert_eq!(ids(&conn, &sql), wanted, "{sql}");
+    }
+    // A page after the last row of the page before, as sqlite-vec does it: k counts the rows beyond.
+    let sql = format!(
+        "SELECT rowid FROM ix WHERE v MATCH zeroblob(48) AND k = 10 AND distance > {low:?}"
+    );
+    assert_eq!(ids(&conn, &sql), &all[11..21]);
+    let sql = "SELECT rowid FROM knn_annoy('ix', zeroblob(48), 100, '{\"recall\":1}') ORDER BY distance DESC LIMIT 3";
+    let last: Vec<_> = all[97..100].iter().rev().copied().collect();
+    assert_eq!(ids(&conn, sql), last);
+}
+
+#[test]
+fn a_filtered_search_says_which_way_it_went() {
+    let conn = points(12);
+    let path = |sql: &str| -> (String, i64) {
+        let n = ids(&conn, sql).len();
+        assert_eq!(n, 10, "{sql}");
+        (
+            one(
+                &conn,
+                "SELECT value FROM annoy_stats WHERE key = 'answered_by'",
+            ),
+            one(
+                &conn,
+                "SELECT value FROM annoy_stats WHERE key = 'rows_of_the_filter'",
+            ),
+        )
+    };
+    let few = path(
+        "SELECT rowid FROM knn_annoy('ix', zeroblob(48), 10) WHERE rowid IN (SELECT id FROM p WHERE kind = 3 LIMIT 99)",
+    );
+    assert_eq!(few.0, "index, rows of the filter");
+    assert!((90..=99).contains(&few.1), "{}", few.1);
+    let many = path(
+        "SELECT rowid FROM knn_annoy('ix', zeroblob(48), 10) WHERE rowid IN (SELECT id FROM p WHERE id % 2 = 0)",
+    );
+    assert_eq!(many.0, "index");
+    let none = path(
+        "SELECT rowid FROM knn_exact('t', 'v', zeroblob(48), 10) WHERE rowid IN (SELECT id FROM t WHERE kind = 3 LIMIT 20)",
+    );
+    assert_eq!(none.0, "table, rows of the filter");
+}
