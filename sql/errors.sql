@@ -190,3 +190,16 @@ SELECT * FROM annoy_sweep('many', 'v', 10000);
 SELECT doc2vec_train('d', 'long', 'body', '{"min_count":1, "epochs":100000}');
 --! interrupted
 SELECT fasttext_train('f', 'long', 'body', '{"min_count":1, "epochs":100000}');
+
+-- Names that are nearly right.
+SELECT * FROM knn_exact('item', 'v', '[1,2,3]', 1);
+SELECT * FROM knn_exact('items', 'nam', '[1,2,3]', 1);
+SELECT * FROM knn_annoy('item_index', '[1,2,3]', 1);
+SELECT * FROM annoy_info('itemsindex');
+SELECT word2vec_train('m', 'linse', 'body');
+SELECT word2vec_train('m', 'lines', 'bdoy');
+SELECT * FROM mmr('items_idx', '[1,2,3]', 3);
+SELECT * FROM mmr('items_index', '[1,2,3]', 3, '{"lamda":1}');
+SELECT * FROM vec_cluster('items', 'v', 2, '{"round":3}');
+SELECT * FROM vec_project('itmes', 'v');
+SELECT rrf('first');

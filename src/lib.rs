@@ -11,6 +11,7 @@
 //! * [`embed`]: from text to vectors: tokenizers, vocabulary, word2vec.
 //! * [`forest`]: from vectors to neighbours: the index file, its build, approximate and exact search.
 //! * `sql`: the functions, table functions and virtual tables that SQLite sees (feature `sql`).
+//! * [`shape`]: groups of vectors, and a picture of them.
 //! * [`job`]: how long work reports and stops.
 //!
 //! `embed` and `forest` do not know each other: they meet in an SQL table of vectors.
@@ -19,6 +20,7 @@ pub mod embed;
 pub mod forest;
 pub mod job;
 pub mod kernel;
+pub mod shape;
 mod spelling;
 pub mod vector;
 

@@ -27,7 +27,8 @@ fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
             // One name in the other (`search` for `search_k`) counts as near, too.
             let within = name.len() >= 3 && (other.starts_with(&name) || name.starts_with(&other));
             let most = (name.len().max(other.len()) / 3).max(1);
-            (changes < name.len().max(other.len()) && (changes <= most || within && other.len() > 2))
+            (changes < name.len().max(other.len())
+                && (changes <= most || within && other.len() > 2))
                 .then_some((changes, known))
         })
         .min_by_key(|&(changes, _)| changes)
@@ -50,7 +51,9 @@ fn changes(a: &[char], b: &[char]) -> usize {
                 i + j
             } else {
                 let differ = usize::from(a[i - 1] != b[j - 1]);
-                let mut least = (at(i - 1, j - 1) + differ).min(at(i - 1, j) + 1).min(at(i, j - 1) + 1);
+                let mut least = (at(i - 1, j - 1) + differ)
+                    .min(at(i - 1, j) + 1)
+                    .min(at(i, j - 1) + 1);
                 if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                     least = least.min(at(i - 2, j - 2) + 1);
                 }
@@ -67,7 +70,14 @@ mod tests {
 
     #[test]
     fn a_slip_finds_the_name_that_was_meant() {
-        let known = ["metric", "trees", "seed", "threads", "search_k", "words_index"];
+        let known = [
+            "metric",
+            "trees",
+            "seed",
+            "threads",
+            "search_k",
+            "words_index",
+        ];
         for (typed, meant) in [
             ("metrik", "metric"),
             ("tree", "trees"),

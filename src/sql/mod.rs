@@ -13,6 +13,7 @@ mod memory;
 mod plot;
 mod scan;
 mod session;
+mod shape;
 mod source;
 mod text_lines;
 mod time;
@@ -55,6 +56,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<info::Info>(conn, &session)?;
     vtab::function::register::<info::Indexes>(conn, &session)?;
     measure::register(conn, &session)?;
+    shape::register(conn, &session)?;
     vector::register(conn, &session)?;
     train::register(conn, &session)?;
     Ok(())

@@ -351,7 +351,7 @@ pub(crate) fn find_table(conn: &Connection, name: &str) -> Result<Option<(String
 pub(crate) fn no_table(conn: &Connection, name: &str) -> anyhow::Error {
     let known = || -> rusqlite::Result<Vec<String>> {
         conn.prepare(
-            "SELECT name FROM pragma_table_list WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\'",
+            r"SELECT name FROM pragma_table_list WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\'",
         )?
         .query_map([], |row| row.get(0))?
         .collect()

@@ -2,6 +2,7 @@
 //! (rowid, distance), nearest first, ties by rowid.
 //!
 //! * [`batch`]: many queries at once.
+//! * [`fuse`]: `rrf` and `mmr`.
 //! * [`stats`]: what the last search did.
 //! * [`request`]: the arguments, from SQL values to a [`stream::Request`].
 //! * [`targets`]: what a name means: an index, or a bare table.
@@ -11,6 +12,7 @@
 //! a join with a table of queries the search runs inside, and a plain search is the outer loop of a join with its table.
 
 mod batch;
+mod fuse;
 mod request;
 mod stats;
 pub(crate) mod stream;
@@ -31,6 +33,8 @@ pub(crate) use request::{QueryArgs, budget};
 pub(crate) use stats::{LastSearch, LastStats};
 
 pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::Result<()> {
+    fuse::register(conn)?;
+    vtab::function::register::<fuse::Mmr>(conn, session)?;
     vtab::register::<Knn<EXACT>>(conn, c"knn_exact", session)?;
     vtab::register::<Knn<ANNOY>>(conn, c"knn_annoy", session)?;
     vtab::register::<batch::KnnBatch<EXACT>>(conn, c"knn_exact_batch", session)?;

@@ -42,7 +42,7 @@ pub(super) struct Batch {
 }
 
 /// `k`: an integer from 0 on; NULL is the same as none.
-fn whole_number(value: ValueRef<'_>) -> Result<Option<usize>> {
+pub(super) fn whole_number(value: ValueRef<'_>) -> Result<Option<usize>> {
     match value {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(n) => match usize::try_from(n) {

@@ -71,13 +71,22 @@ const WATCH: &str = "SELECT 1 FROM main.sqlite_schema, temp.sqlite_schema LIMIT 
 
 impl Targets {
     pub(crate) fn new(db: Db, session: Arc<Session>) -> Result<Self> {
-        Ok(Targets {
-            conn: db.connection()?,
+        Ok(Self::with(db.connection()?, session))
+    }
+
+    /// For a single call.
+    pub(crate) fn of(conn: &Connection, session: &Arc<Session>) -> Result<Self> {
+        Targets::new(Db::of(conn), Arc::clone(session))
+    }
+
+    fn with(conn: Connection, session: Arc<Session>) -> Self {
+        Targets {
+            conn,
             session,
             indexes: RefCell::default(),
             columns: RefCell::default(),
             scratch: RefCell::default(),
-        })
+        }
     }
 
     /// The connection, with the statements of these targets.

@@ -13,10 +13,12 @@
 mod axis;
 mod chart;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context};
 use rusqlite::types::{Type, ValueRef};
+
+use super::values::options_error;
 
 use chart::{Chart, Options};
 

@@ -1,22 +1,23 @@
-//! Aggregates: `vec_sum(v)`, `vec_avg(v)`, `vec_pack(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
+//! Aggregates: `vec_sum(v)` and `vec_avg(v)`, also as window functions, `vec_pack(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
 //!
 //! `vec_pack` puts float32 vectors of one length one after the other, in the order of the rows, for the functions that take
 //! many queries at once. There a NULL is an error: skipped, it would shift the numbers of the queries behind it.
 //!
-//! Sums are kept in f64 for each component and rounded to float32 once, at the end: the result is a float32 vector,
-//! whatever the element type of the rows. NULL rows are skipped, no rows give NULL.
+//! Sums are kept for each component as two f64, the second what the first has lost to rounding (Knuth's two-sum), and
+//! rounded to float32 once, at the end: the result is a float32 vector, whatever the element type of the rows, and a row
+//! that leaves a window leaves nothing behind. NULL rows are skipped, no rows give NULL.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::Connection;
-use rusqlite::functions::{Aggregate, Context};
+use rusqlite::functions::{Aggregate, Context, WindowAggregate};
 use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 
 use super::{Output, PURE, READS, RETURNS, decode, function_error, output, type_name};
 use crate::vector::{Element, MAX_DIM, Vector};
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
-    conn.create_aggregate_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
-    conn.create_aggregate_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
+    conn.create_window_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
+    conn.create_window_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
     conn.create_aggregate_function("vec_pack", 1, PURE | READS, Pack)?;
     for arguments in 1..=3 {
         conn.create_aggregate_function("vec_from_each", arguments, RETURNS, FromEach)?;
@@ -103,16 +104,42 @@ struct Sum {
     mean: bool,
 }
 
-/// Rows so far, and the sum of each component.
+/// Rows in the window, and the sum of each component.
 #[derive(Default)]
 struct Sums {
     element: Option<Element>,
     rows: u64,
-    sums: Vec<f64>,
+    sums: Vec<[f64; 2]>,
 }
 
 impl Sums {
-    fn add(&mut self, vector: &Vector<'_>) -> Result<()> {
+    /// A value that enters the window; one that leaves it has a `sign` of -1.
+    fn take(&mut self, value: ValueRef<'_>, subtype: u32, sign: f64) -> Result<()> {
+        if value == ValueRef::Null {
+            return Ok(());
+        }
+        // Not `argument`, which keeps a parsed text: for aggregates SQLite does not say when the text changes.
+        let vector = decode(value, subtype)?;
+        if sign > 0.0 {
+            self.check(&vector)?;
+            self.rows += 1;
+        } else {
+            self.rows = self.rows.saturating_sub(1);
+        }
+        match &vector {
+            Vector::F32(v) => add(&mut self.sums, v, sign),
+            Vector::F16(v) => add(&mut self.sums, v, sign),
+            Vector::Int8(v) => add(&mut self.sums, v, sign),
+            Vector::Bit(_) => {}
+        }
+        if self.rows == 0 {
+            // The next window may have another dimension.
+            *self = Sums::default();
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, vector: &Vector<'_>) -> Result<()> {
         vector.check_finite()?;
         ensure!(
             vector.element() != Element::Bit,
@@ -126,7 +153,7 @@ impl Sums {
             vector.element().name()
         );
         if self.rows == 0 {
-            self.sums.resize(vector.dim(), 0.0);
+            self.sums.resize(vector.dim(), [0.0; 2]);
         }
         ensure!(
             vector.dim() == self.sums.len(),
@@ -134,20 +161,34 @@ impl Sums {
             self.sums.len(),
             vector.dim()
         );
-        match vector {
-            Vector::F32(v) => add(&mut self.sums, v),
-            Vector::F16(v) => add(&mut self.sums, v),
-            Vector::Int8(v) => add(&mut self.sums, v),
-            Vector::Bit(_) => {}
-        }
-        self.rows += 1;
         Ok(())
+    }
+
+    fn result(&self, mean: bool) -> rusqlite::Result<Output> {
+        if self.rows == 0 {
+            return Ok(result(None));
+        }
+        let divisor = if mean { self.rows as f64 } else { 1.0 };
+        let components = self
+            .sums
+            .iter()
+            .map(|[sum, lost]| ((sum + lost) / divisor) as f32);
+        let vector = Vector::F32(components.collect());
+        vector
+            .check_finite()
+            .context("the sum is no vector")
+            .map_err(function_error)?;
+        Ok(result(Some(vector)))
     }
 }
 
-fn add<T: Copy + Into<f64>>(sums: &mut [f64], components: &[T]) {
-    for (sum, &x) in sums.iter_mut().zip(components) {
-        *sum += x.into();
+fn add<T: Copy + Into<f64>>(sums: &mut [[f64; 2]], components: &[T], sign: f64) {
+    for ([sum, lost], &x) in sums.iter_mut().zip(components) {
+        let x = sign * x.into();
+        let new = *sum + x;
+        let added = new - *sum;
+        *lost += (*sum - (new - added)) + (x - added);
+        *sum = new;
     }
 }
 
@@ -157,28 +198,26 @@ impl Aggregate<Sums, Output> for Sum {
     }
 
     fn step(&self, ctx: &mut Context<'_>, sums: &mut Sums) -> rusqlite::Result<()> {
-        if ctx.get_raw(0) == ValueRef::Null {
-            return Ok(());
-        }
-        // Not `argument`, which keeps a parsed text: for aggregates SQLite does not say when the text changes.
-        decode(ctx.get_raw(0), ctx.get_subtype(0))
-            .and_then(|vector| sums.add(&vector))
+        sums.take(ctx.get_raw(0), ctx.get_subtype(0), 1.0)
             .map_err(function_error)
     }
 
     fn finalize(&self, _: &mut Context<'_>, sums: Option<Sums>) -> rusqlite::Result<Output> {
-        let sums = sums.unwrap_or_default();
-        if sums.rows == 0 {
-            return Ok(result(None));
+        sums.unwrap_or_default().result(self.mean)
+    }
+}
+
+impl WindowAggregate<Sums, Output> for Sum {
+    fn value(&self, sums: Option<&mut Sums>) -> rusqlite::Result<Output> {
+        match sums {
+            Some(sums) => sums.result(self.mean),
+            None => Ok(result(None)),
         }
-        let divisor = if self.mean { sums.rows as f64 } else { 1.0 };
-        let components = sums.sums.iter().map(|x| (x / divisor) as f32);
-        let vector = Vector::F32(components.collect());
-        vector
-            .check_finite()
-            .context("the sum is no vector")
-            .map_err(function_error)?;
-        Ok(result(Some(vector)))
+    }
+
+    fn inverse(&self, ctx: &mut Context<'_>, sums: &mut Sums) -> rusqlite::Result<()> {
+        sums.take(ctx.get_raw(0), ctx.get_subtype(0), -1.0)
+            .map_err(function_error)
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) trait Function: 'static {
     const REQUIRED: usize;
     /// As [`Table::DIRECT_ONLY`].
     const DIRECT_ONLY: bool = false;
+    /// The column that is the rowid as well; `None`: rows are numbered.
+    const ROWID: Option<usize> = None;
     /// How many rows the planner should expect.
     const ROWS: i64;
     /// The rows, one after the other.
@@ -162,6 +164,10 @@ impl<F: Function> Cursor for FunctionCursor<F> {
     }
 
     fn rowid(&self) -> i64 {
-        self.number
+        let column = F::ROWID.and_then(|i| self.row.as_ref()?.get(i));
+        match column {
+            Some(&Value::Integer(rowid)) => rowid,
+            _ => self.number,
+        }
     }
 }

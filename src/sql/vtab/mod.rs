@@ -46,6 +46,12 @@ pub(crate) struct Origin<'a> {
 pub(crate) struct Db(pub(crate) *mut ffi::sqlite3);
 
 impl Db {
+    /// The handle behind a connection that a table of ours holds.
+    pub(crate) fn of(conn: &Connection) -> Db {
+        // SAFETY: the handle is only kept while `conn`'s owner, SQLite, calls us.
+        Db(unsafe { conn.handle() })
+    }
+
     /// A rusqlite view of the handle, with a statement cache of its own. Dropping it does not close the handle.
     pub(crate) fn connection(self) -> rusqlite::Result<Connection> {
         // SAFETY: SQLite gave the handle to a callback of a virtual table, which SQLite disconnects before it closes.
