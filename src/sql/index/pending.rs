@@ -340,7 +340,9 @@ impl Pending {
                     among,
                     ..Ask::nearest(best.k(), &coded.hidden)
                 };
-                let found = coded.forest.search_with(query, budget, &ask, scratch, stats);
+                let found = coded
+                    .forest
+                    .search_with(query, budget, &ask, scratch, stats);
                 found.into_iter().for_each(|hit| best.push(hit));
                 return;
             }
