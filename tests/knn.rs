@@ -207,7 +207,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
     for (sql, message) in [
         (
             "SELECT * FROM knn_annoy('iy', '[1,0]', 5)",
-            "no such index: iy; there is ix",
+            "no such index: iy; there is ix; did you mean 'ix'?",
         ),
         (
             "SELECT * FROM knn_exact('q', 'v', '[1,0]', 5)",
@@ -259,7 +259,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 5, '{\"search\":1}')",
-            "knn_annoy options: unknown field `search`, expected one of `search_k`, `recall`, `threads` at line 1 column 9",
+            "knn_annoy options: unknown field `search`, expected one of `search_k`, `recall`, `threads` at line 1 column 9; did you mean 'search_k'?",
         ),
         (
             "SELECT * FROM knn_exact('p', 'v', '[1,0]', 5, '{\"metric\":\"euclid\"}')",
@@ -275,7 +275,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "INSERT INTO ix(ix) VALUES('rebild')",
-            "unknown command 'rebild': the commands are rebuild, refresh, integrity-check",
+            "unknown command 'rebild': the commands are rebuild, refresh, integrity-check; did you mean 'rebuild'?",
         ),
         (
             "INSERT INTO ix(v) VALUES('[1,0]')",

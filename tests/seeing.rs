@@ -362,7 +362,10 @@ fn measurements_say_what_is_wrong_with_their_arguments() {
             "annoy_sweep options: unknown field `tree`, expected one of `metric`, `seed`, `threads`, `sample`, `search_k` at line 1 column 7",
         ),
         ("annoy_sweep('nowhere', 'v', 1)", "no such table: nowhere"),
-        ("annoy_recall('nowhere')", "no such index: nowhere"),
+        (
+            "annoy_recall('nowhere')",
+            "no such index: nowhere; there are none yet: CREATE VIRTUAL TABLE name USING annoy(table, column)",
+        ),
     ] {
         assert_eq!(error(&conn, &format!("SELECT * FROM {call}")), message);
     }

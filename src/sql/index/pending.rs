@@ -311,8 +311,7 @@ impl Pending {
     /// Adds the rows nearest to `query` to `best`; without a budget, exactly.
     pub(crate) fn search(
         &self,
-        metric: Metric,
-        query: &[f32],
+        (metric, query): (Metric, &[f32]),
         among: Option<&RowSet>,
         budget: Option<Budget>,
         best: &mut TopK,

@@ -375,7 +375,7 @@ impl Reader {
             for (query, best) in queries.iter().zip(&mut best) {
                 let among = wanted.among.as_deref();
                 self.pending
-                    .search(self.metric, query, among, budget, best, scratch, stats);
+                    .search((self.metric, query), among, budget, best, scratch, stats);
             }
         }
         best.into_iter().map(TopK::into_sorted).collect()
