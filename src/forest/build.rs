@@ -189,12 +189,12 @@ fn build_here<'a>(
         .map(|kind| Lists::build(&rows, &trees[0], &means, kind, job))
         .transpose()?;
     job.phase("calibrate", 0);
-    let curve = match &lists {
+    let (curve, hardness) = match &lists {
         Some(lists) => {
             let view = lists.view(space.work());
             calibrate::curve(&rows, &trees[0], &means, &view, o.seed, job)?
         }
-        None => Vec::new(),
+        None => Default::default(),
     };
     let radii = plane::radii(&rows, &trees[0]);
     job.phase("write", 0);
@@ -209,6 +209,7 @@ fn build_here<'a>(
         splits: trees.iter().map(|t| t.splits).sum(),
         degenerate: trees.iter().map(|t| t.degenerate).sum(),
         lists: kind,
+        hardness,
     };
     let content = Content {
         space: &space,

@@ -6,6 +6,9 @@
 //! as a point (k, recall, slots, kept), for k = 10 and k = 100. The replay ends when every promise is kept, or at a
 //! third of all slots: a promise that needs more is answered exactly, and so has no point.
 //!
+//! How many slots that is differs from query to query: points say how many it is on average, [`super::hardness`] what
+//! share a query gets.
+//!
 //! The rows asked about took part in the build, and a sample errs: points aim [`MARGIN`] higher than they say.
 
 use anyhow::Result;
@@ -13,6 +16,7 @@ use rayon::prelude::*;
 
 use super::centroids::Centroids;
 use super::directory::{Directory, Ranking};
+use super::hardness::{self, Hardness, Known};
 use super::lists::View;
 use super::partition::{Rows, Tree};
 use super::random::Random;
@@ -67,7 +71,7 @@ pub(crate) fn curve(
     lists: &View,
     seed: u64,
     job: &Job,
-) -> Result<Vec<Point>> {
+) -> Result<(Vec<Point>, Hardness)> {
     let n = rows.factors.len();
     // Evenly over the leaves, so that easy and hard regions have their share.
     let mut random = Random::new(seed, 0xca11);
@@ -83,6 +87,13 @@ pub(crate) fn curve(
         leaves: tree.centroids.blocks(),
         groups: means.blocks(),
     };
+    let ground = Ground {
+        rows,
+        tree,
+        lists,
+        directory,
+        places: &places,
+    };
     let mut replays = asked
         .par_iter()
         .zip(&truth)
@@ -90,11 +101,14 @@ pub(crate) fn curve(
         .map(|(i, (&row, truth))| {
             job.check()?;
             let classes = if wanted(i) > CLASSES[0] { 2 } else { 1 };
-            Ok(Replay::new(
-                rows, &directory, lists, &places, row, truth, classes,
-            ))
+            Ok(Replay::new(&ground, row, truth, classes))
         })
         .collect::<Result<Vec<_>>>()?;
+    let known: Vec<Known> = replays.iter().filter_map(|r| r.known(lists)).collect();
+    let hardness = Hardness::fit(&known);
+    for replay in &mut replays {
+        replay.hardness = hardness;
+    }
     let ladder = ladder(lists.rows.len());
     let possible = CLASSES.map(|k| {
         let asked = truth.iter().enumerate().filter(|(i, _)| wanted(*i) >= k);
@@ -148,7 +162,7 @@ pub(crate) fn curve(
             }
         }
     }
-    Ok(points)
+    Ok((points, hardness))
 }
 
 /// What a point must do on the sample.
@@ -227,6 +241,9 @@ struct Replay {
     query: ScanQuery,
     /// (leaf, score), nearest first.
     order: Vec<(u32, f32)>,
+    /// What [`hardness`] goes by, and what it says.
+    at_leaves: [f32; 3],
+    hardness: Hardness,
     /// The next leaf, and the slots scanned so far.
     at: usize,
     scanned: usize,
@@ -244,21 +261,53 @@ struct Replay {
     slots: Vec<u32>,
 }
 
-impl Replay {
-    fn new(
-        rows: &Rows,
-        directory: &Directory,
-        lists: &View,
-        places: &Places,
-        row: u32,
-        truth: &[(f32, u32)],
-        classes: usize,
-    ) -> Self {
-        let factor = rows.factors[row as usize].scale;
+/// What is searched.
+struct Ground<'a> {
+    rows: &'a Rows<'a>,
+    tree: &'a Tree,
+    lists: &'a View<'a>,
+    directory: Directory<'a>,
+    places: &'a Places,
+}
+
+impl Ground<'_> {
+    /// (leaf, score, squared distance) of every leaf that is ranked for a row, nearest first.
+    ///
+    /// The row has pulled the centroid of its own leaf towards it, which no query does: without it that distance would be
+    /// larger by m / (m - 1), m the rows of the leaf.
+    fn order(&self, row: u32) -> Vec<(u32, f32, f32)> {
+        let factors = &self.rows.factors[row as usize];
         let mut ranking = Ranking::default();
-        directory.rank(rows.code(row), 2.0 * factor, &mut ranking);
-        let mut order = Vec::new();
-        ranking.nearest(usize::MAX / 4, &mut order);
+        let code = self.rows.code(row);
+        self.directory.rank(code, 2.0 * factors.scale, &mut ranking);
+        let position = self.places.position[row as usize];
+        let mut order: Vec<_> = (0..ranking.len() as u32)
+            .map(|c| {
+                let (leaf, score) = (ranking.leaf(c), ranking.score(c));
+                let away = match self.tree.starts.get(leaf..leaf + 2) {
+                    Some(&[from, to]) if from <= position && position < to && to - from > 1 => {
+                        (to - from) as f32 / (to - from - 1) as f32
+                    }
+                    _ => 1.0,
+                };
+                (leaf as u32, score, (factors.norm + score) * (away * away))
+            })
+            .collect();
+        order.sort_unstable_by(|a, b| a.2.total_cmp(&b.2).then(a.0.cmp(&b.0)));
+        order
+    }
+}
+
+impl Replay {
+    fn new(ground: &Ground, row: u32, truth: &[(f32, u32)], classes: usize) -> Self {
+        let Ground {
+            rows,
+            lists,
+            places,
+            ..
+        } = ground;
+        let factor = rows.factors[row as usize].scale;
+        let order = ground.order(row);
         let code: Vec<i8> = rows.code(row)[..rows.space.work()]
             .iter()
             .map(|&c| (i32::from(c) - 128) as i8)
@@ -271,12 +320,12 @@ impl Replay {
             .flat_map(|(&(_, row), rank)| places.of(row).iter().map(move |&(l, s)| (l, s, rank)))
             .collect();
         near.sort_unstable();
+        let at_leaves = hardness::at(order.len(), |i| order[i].2);
         Replay {
             query,
-            order: order
-                .into_iter()
-                .map(|c| (ranking.leaf(c) as u32, ranking.score(c)))
-                .collect(),
+            order: order.into_iter().map(|(l, s, _)| (l, s)).collect(),
+            at_leaves,
+            hardness: Hardness::default(),
             at: 0,
             scanned: 0,
             own: places.of(row).to_vec(),
@@ -290,8 +339,35 @@ impl Replay {
         }
     }
 
-    /// Scans on until so many slots have been scanned; how many neighbours are found then.
+    /// How many slots the nearest neighbours take, by the order of the leaves alone.
+    fn known(&self, lists: &View) -> Option<Known> {
+        let mut took = [0.0f32; CLASSES[0]];
+        let (mut slots, mut missing) = (0, self.best.len().min(took.len()));
+        let all = missing;
+        for &(leaf, _) in &self.order {
+            slots += lists.slots(leaf as usize).len();
+            let from = self.near.partition_point(|near| near.0 < leaf);
+            for near in self.near[from..].iter().take_while(|near| near.0 == leaf) {
+                if let Some(took) = took.get_mut(near.2 as usize)
+                    && *took == 0.0
+                {
+                    *took = hardness::logarithm(slots as f32);
+                    missing -= 1;
+                }
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        (missing == 0 && all > 0).then(|| Known {
+            at: self.at_leaves,
+            took: took.iter().sum::<f32>() / all as f32,
+        })
+    }
+
+    /// Scans on until so many slots, times the query's share, have been scanned; how many neighbours are found then.
     fn until(&mut self, lists: &View, slots: usize) -> Found {
+        let slots = self.hardness.share(slots, &self.at_leaves);
         while self.scanned < slots
             && let Some(&(leaf, score)) = self.order.get(self.at)
         {

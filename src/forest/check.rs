@@ -6,6 +6,7 @@ use super::file::Forest;
 use super::format::Kind;
 use super::space::Role;
 use crate::kernel::codes::LANES;
+use crate::kernel::scan::factors;
 
 impl<B: AsRef<[u8]>> Forest<B> {
     /// Reads the whole file: every checksum, and whether its parts agree with one another.
@@ -116,18 +117,14 @@ impl<B: AsRef<[u8]>> Forest<B> {
                         .all(|&p| p == u32::MAX || (p as usize) < self.len()),
                 "index file: the list of leaf {leaf} is out of order"
             );
-        }
-        for (rows, block) in lists
-            .rows
-            .chunks(LANES)
-            .zip(lists.codes.chunks(lists.block_bytes))
-        {
-            for (row, &p) in rows.iter().enumerate() {
-                let (constant, gain) = lists.bits.factors(block, row);
-                ensure!(
-                    constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
-                    "index file: a slot has no estimate"
-                );
+            for (rows, group) in lists.groups(leaf) {
+                for (row, &p) in rows.iter().enumerate() {
+                    let (constant, gain) = factors(group, rows.len(), row);
+                    ensure!(
+                        constant.is_nan() == (p == u32::MAX) && gain.is_finite(),
+                        "index file: a slot has no estimate"
+                    );
+                }
             }
         }
         Ok(())

@@ -9,7 +9,7 @@
 //! 32   metric, u32                          80   splits, u64
 //! 36   dim, u32                             88   degenerate splits, u64
 //! 40   leaf: rows a leaf should hold, u32   96   list bits (0: no lists), u32; 100  copies, u32
-//! 44   0, u32                               104  24 bytes of zeros
+//! 44   0, u32                               104  hardness, f32 [4], see hardness.rs; then 8 bytes of zeros
 //!                                           128  section table, 32 bytes each:
 //!                                                kind u32, 0 u32, offset u64, length u64, checksum u64
 //! then the sections, each at a multiple of 64 and zero up to the next:
@@ -45,6 +45,7 @@ use anyhow::{Context, Result, bail, ensure};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::MAX_TREES;
+use super::hardness::Hardness;
 use super::space::{Factors, work_dim};
 use crate::kernel::codes::{LANES, stride};
 use crate::kernel::nibble;
@@ -52,7 +53,7 @@ use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 use crate::vector::{MAX_DIM, Metric};
 
 const MAGIC: [u8; 8] = *b"annoyfst";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER: usize = 128;
 const ENTRY: usize = 32;
 const CHECKSUM_AT: usize = 24;
@@ -118,6 +119,7 @@ pub(crate) struct Header {
     pub(crate) degenerate: u64,
     /// How lists are coded, and how many copies of a row they hold.
     pub(crate) lists: Option<(Bits, usize)>,
+    pub(crate) hardness: Hardness,
 }
 
 impl Header {
@@ -186,6 +188,9 @@ pub(crate) fn compose(header: &Header, sections: &[(usize, u64)]) -> (Vec<u8>, u
         };
         put(96, &bits.to_le_bytes());
         put(100, &(copies as u32).to_le_bytes());
+    }
+    for (i, w) in header.hardness.0.iter().enumerate() {
+        put(104 + 4 * i, &w.to_le_bytes());
     }
     let checksum = xxh3_64(&out);
     out[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&checksum.to_le_bytes());
@@ -306,6 +311,11 @@ impl Layout {
             max_norm.is_finite() && max_norm >= 0.0,
             "index file: largest norm {max_norm}"
         );
+        let hardness = [104, 108, 112, 116].map(|at| f32::from_bits(u32_at(bytes, at)));
+        ensure!(
+            hardness.iter().all(|w| w.is_finite()),
+            "index file: weights of hardness {hardness:?}"
+        );
         Ok(Header {
             metric,
             dim,
@@ -317,6 +327,7 @@ impl Layout {
             splits: u64_at(bytes, 80),
             degenerate: u64_at(bytes, 88),
             lists,
+            hardness: Hardness(hardness),
         })
     }
 

@@ -28,7 +28,7 @@ use crate::job::Job;
 use crate::kernel::codes::{self, LANES, Second};
 use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
-use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
+use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT, put_factors};
 
 /// Fewer rows than this are searched exactly in less time than lists would take.
 const LEAST_ROWS: usize = 1024;
@@ -80,7 +80,17 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The codes of a range of slots.
+    /// The rows and codes of each group of a leaf.
+    pub(crate) fn groups(&self, leaf: usize) -> impl Iterator<Item = (&'a [u32], &'a [u8])> {
+        let slots = self.slots(leaf);
+        let group = self.bits.group();
+        let codes = self.codes_of(&slots);
+        let rows: &[u32] = &self.rows[slots];
+        rows.chunks(group)
+            .zip(codes.chunks(group / BLOCK * self.block_bytes))
+    }
+
+    /// The codes of a list: whole groups, from the first slot of a leaf on.
     pub(crate) fn codes_of(&self, slots: &Range<usize>) -> &'a [u8] {
         &self.codes[slots.start / BLOCK * self.block_bytes..slots.end / BLOCK * self.block_bytes]
     }
@@ -151,12 +161,12 @@ impl Lists {
         }
         parts.into_par_iter().try_for_each(|(leaf, list, codes)| {
             let mut coder = Coder::new(rows, tree, leaf);
-            for (list, block) in list
-                .chunks_exact(BLOCK)
-                .zip(codes.chunks_exact_mut(block_bytes))
+            for (list, group) in list
+                .chunks(bits.group())
+                .zip(codes.chunks_mut(bits.group() / BLOCK * block_bytes))
             {
                 job.check()?;
-                coder.block(list, bits, block);
+                coder.group(list, bits, group);
             }
             Ok::<_, anyhow::Error>(())
         })?;
@@ -224,7 +234,7 @@ struct Coder<'a> {
     centroid: Vec<f32>,
     point: Vec<f32>,
     residual: Vec<f32>,
-    /// Levels of the rows of one block, `[BLOCK][dimensions, padded to a step]`.
+    /// Levels of the rows of one group, `[rows][dimensions, padded to a step]`.
     levels: Vec<u8>,
 }
 
@@ -242,7 +252,7 @@ impl<'a> Coder<'a> {
             centroid,
             point: vec![0.0; work],
             residual: vec![0.0; work],
-            levels: vec![0; BLOCK * work.next_multiple_of(8)],
+            levels: Vec::new(),
         }
     }
 
@@ -251,9 +261,9 @@ impl<'a> Coder<'a> {
         dispatch::run(level(), UnitResidual(self, row, code))
     }
 
-    /// Codes the rows at sixteen positions; `u32::MAX` is none.
-    fn block(&mut self, positions: &[u32], bits: Bits, block: &mut [u8]) {
-        dispatch::run(level(), CodeBlock(self, positions, bits, block));
+    /// Codes the rows at the positions of a group; `u32::MAX` is none.
+    fn group(&mut self, positions: &[u32], bits: Bits, group: &mut [u8]) {
+        dispatch::run(level(), CodeGroup(self, positions, bits, group));
     }
 
     /// Point and residual of a row, as its code has it; returns the length of the residual.
@@ -292,19 +302,20 @@ impl Task for UnitResidual<'_, '_, '_> {
     }
 }
 
-struct CodeBlock<'a, 'b, 'c>(&'a mut Coder<'b>, &'c [u32], Bits, &'c mut [u8]);
+struct CodeGroup<'a, 'b, 'c>(&'a mut Coder<'b>, &'c [u32], Bits, &'c mut [u8]);
 
-impl Task for CodeBlock<'_, '_, '_> {
+impl Task for CodeGroup<'_, '_, '_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let CodeBlock(coder, positions, bits, block) = self;
-        let width = coder.levels.len() / BLOCK;
+        let CodeGroup(coder, positions, bits, group) = self;
+        let width = coder.residual.len().next_multiple_of(8);
+        coder.levels.resize(positions.len() * width, 0);
         for (v, &position) in positions.iter().enumerate() {
             let levels = v * width..(v + 1) * width;
             if position == u32::MAX {
                 coder.levels[levels].fill(0);
-                bits.put_factors(block, v, f32::NAN, 0.0);
+                put_factors(group, positions.len(), v, f32::NAN, 0.0);
                 continue;
             }
             let length = coder.residual(coder.order[position as usize]);
@@ -333,8 +344,8 @@ impl Task for CodeBlock<'_, '_, '_> {
             // The gain as it will be read, so that its rounding tells only where query and centroid differ.
             let gain = bf16::from_f64(2.0 * f).to_f32();
             let constant = square + f64::from(gain) * dot8(&coder.centroid, &coder.point);
-            bits.put_factors(block, v, constant as f32, gain);
+            put_factors(group, positions.len(), v, constant as f32, gain);
         }
-        bits.pack(&coder.levels, block);
+        bits.pack(&coder.levels, positions.len(), group);
     }
 }

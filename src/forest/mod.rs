@@ -39,6 +39,7 @@ mod exact;
 mod file;
 mod filter;
 mod format;
+mod hardness;
 mod image;
 mod lists;
 mod near;

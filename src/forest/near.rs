@@ -2,6 +2,7 @@
 
 use super::directory::{Ranking, nearest};
 use super::format::Kind;
+use super::hardness::{self, LEAVES};
 use super::lists::View;
 use super::score::{CHUNK, Scan};
 use super::search::{Effort, Scratch};
@@ -118,13 +119,18 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         s.list = list;
     }
 
-    /// The candidates whose lists are scanned: the nearest, until they have so many slots. The first eight set the limit,
-    /// nearest first; the rest come in the order of the file, for the prefetcher's sake.
+    /// The candidates whose lists are scanned: the nearest, until they have as many slots as this query deserves
+    /// ([`hardness`]) when others get `slots`. The first eight set the limit, nearest first; the rest come in the order
+    /// of the file, for the prefetcher's sake.
     fn leaves_for(&self, lists: &View, slots: usize, s: &mut Scratch) {
         let each = (lists.rows.len() / self.forest.tree(0).1.max(1)).max(1);
-        let mut least = slots / each * 9 / 8 + 8;
+        let enough = |slots: usize| LEAVES.max(slots / each * 9 / 8 + 8);
+        let mut least = enough(slots);
+        s.ranking.nearest(least, &mut s.leaves);
+        let squared = |i: usize| self.query.square + s.ranking.score(s.leaves[i]);
+        let at = hardness::at(s.leaves.len(), squared);
+        let slots = self.forest.layout.header.hardness.share(slots, &at);
         let taken = loop {
-            s.ranking.nearest(least, &mut s.leaves);
             let (mut sum, mut taken) = (0, 0);
             while sum < slots && taken < s.leaves.len() {
                 sum += lists.slots(s.ranking.leaf(s.leaves[taken])).len();
@@ -133,7 +139,8 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             if sum >= slots || least > s.ranking.len() {
                 break taken;
             }
-            least *= 2;
+            least = (least * 2).max(enough(slots));
+            s.ranking.nearest(least, &mut s.leaves);
         };
         s.leaves.truncate(taken);
         if let Some(rest) = s.leaves.get_mut(8..) {

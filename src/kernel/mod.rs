@@ -39,7 +39,7 @@ pub enum Level {
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, VL, DQ, VNNI and VPOPCNTDQ (Ice Lake, Zen 4 and later).
+    /// AVX-512 F, BW, VL, DQ, VBMI, VNNI and VPOPCNTDQ (Ice Lake, Zen 4 and later).
     Avx512,
 }
 
@@ -76,6 +76,7 @@ impl Level {
                         && is_x86_feature_detected!("avx512vl")
                         && is_x86_feature_detected!("avx512dq")
                         && is_x86_feature_detected!("avx512vnni")
+                        && is_x86_feature_detected!("avx512vbmi")
                         && is_x86_feature_detected!("avx512vpopcntdq")
                 }
             }

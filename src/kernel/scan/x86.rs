@@ -1,7 +1,7 @@
 //! The inner loops of list scans for AVX2 and AVX-512. `B` is the number of bits a dimension.
 #![allow(unsafe_code)]
 
-use super::{BLOCK, LINE, STEP, ScanQuery, prefetch};
+use super::{BLOCK, LINE, STEP, ScanQuery, prefetch, signs};
 use std::arch::x86_64::*;
 
 /// How much of each block of the next list is brought near; what follows it the processor fetches.
@@ -35,25 +35,29 @@ unsafe fn four(query: &ScanQuery, step: usize) -> i32 {
 /// The tables of a one-bit query.
 ///
 /// # Safety
-/// `tables` holds two lines for each 32 bytes of `code`.
+/// `tables` holds four lines for each triple of `code`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn tables_avx512(code: &[i8], per: f32, tables: &mut [u8]) {
-    let (per, half) = (_mm512_set1_ps(per), _mm512_set1_ps(0.5));
-    for (i, g) in code.as_chunks::<4>().0.iter().enumerate() {
-        let g = g.map(i32::from);
-        let low = (g[0].min(0) + g[1].min(0)) + (g[2].min(0) + g[3].min(0));
-        // Entry n has the dimensions whose bits are set in n.
-        let mut sum = _mm512_set1_epi32(-low);
-        sum = _mm512_mask_add_epi32(sum, 0xaaaa, sum, _mm512_set1_epi32(g[0]));
-        sum = _mm512_mask_add_epi32(sum, 0xcccc, sum, _mm512_set1_epi32(g[1]));
-        sum = _mm512_mask_add_epi32(sum, 0xf0f0, sum, _mm512_set1_epi32(g[2]));
-        sum = _mm512_mask_add_epi32(sum, 0xff00, sum, _mm512_set1_epi32(g[3]));
-        let x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), per), half);
-        let entries = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(x));
-        let (line, i) = (i / 8, i % 8);
-        let at = line * 2 * LINE + i % 2 * LINE + i / 2 * 16;
-        // SAFETY: table `i` of line `line`, as the caller promises.
-        unsafe { _mm_storeu_si128(tables.as_mut_ptr().add(at).cast(), entries) };
+pub(super) unsafe fn tables_avx512(code: &[i8], tables: &mut [u8]) {
+    // Entries whose bit k is set.
+    const SET: [u64; 6] = [
+        0xaaaa_aaaa_aaaa_aaaa,
+        0xcccc_cccc_cccc_cccc,
+        0xf0f0_f0f0_f0f0_f0f0,
+        0xff00_ff00_ff00_ff00,
+        0xffff_0000_ffff_0000,
+        0xffff_ffff_0000_0000,
+    ];
+    for (i, triple) in code.as_chunks().0.iter().enumerate() {
+        for t in 0..4 {
+            let g = signs::of_table(triple, t);
+            let least = g.iter().map(|g| (*g).min(0)).sum::<i8>();
+            let mut sum = _mm512_set1_epi8(-least);
+            for (g, set) in g.into_iter().zip(SET) {
+                sum = _mm512_mask_add_epi8(sum, set, sum, _mm512_set1_epi8(g));
+            }
+            // SAFETY: table `t` of triple `i`, as the caller promises.
+            unsafe { _mm512_storeu_si512(tables.as_mut_ptr().add((i * 4 + t) * LINE).cast(), sum) };
+        }
     }
 }
 
@@ -94,106 +98,101 @@ unsafe fn two_avx512(query: &ScanQuery, p: *const u8) -> __m512i {
     _mm512_sub_epi32(_mm512_add_epi32(sum, sum), _mm512_set1_epi32(query.shift))
 }
 
-/// The sixteen integers of a block of one-bit codes.
+/// The integers of the rows of a group of one-bit codes, sixteen in each; what is behind its `rows` means nothing.
 ///
 /// # Safety
-/// A whole block at `p`.
+/// A group of so many rows at `p`, with its numbers behind it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+unsafe fn signs_avx512(query: &ScanQuery, p: *const u8, rows: usize) -> [__m512i; 4] {
+    let (two, four) = (_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0f));
+    let (mut all, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let (triples, rest) = (query.steps / 3, query.steps % 3);
+    // SAFETY: every step and the tables of each triple exist, as `survivors` checked; a load beyond the rows of the last
+    // step ends within the 6 * rows bytes of numbers, since 64 <= rows + 6 * rows.
+    unsafe {
+        let step = |s: usize| _mm512_loadu_si512(p.add(s * rows).cast());
+        let mut triple = |i: usize, x: [__m512i; 3]| {
+            let table = query.tables.as_ptr().add(i * 4 * LINE);
+            let table = |t: usize| _mm512_loadu_si512(table.add(t * LINE).cast());
+            // The upper two bits of each byte, side by side in the lower six; a permutation ignores the rest.
+            let (a, b) = (_mm512_srli_epi16::<6>(x[0]), _mm512_srli_epi16::<4>(x[1]));
+            let ab = _mm512_ternarylogic_epi64::<0xca>(two, a, b);
+            let c = _mm512_srli_epi16::<2>(x[2]);
+            let abc = _mm512_ternarylogic_epi64::<0xca>(four, ab, c);
+            let s = _mm512_add_epi8(
+                _mm512_add_epi8(
+                    _mm512_permutexvar_epi8(x[0], table(0)),
+                    _mm512_permutexvar_epi8(x[1], table(1)),
+                ),
+                _mm512_add_epi8(
+                    _mm512_permutexvar_epi8(x[2], table(2)),
+                    _mm512_permutexvar_epi8(abc, table(3)),
+                ),
+            );
+            // Four entries of six bits fit eight. Sixteen-bit sums of the odd rows, and of the even ones with 256 times
+            // the odd ones, which are taken off at the end (modulo 2^16).
+            all = _mm512_add_epi16(all, s);
+            odd = _mm512_add_epi16(odd, _mm512_srli_epi16::<8>(s));
+        };
+        for i in 0..triples {
+            triple(i, [step(3 * i), step(3 * i + 1), step(3 * i + 2)]);
+        }
+        // Entry 0 of a table counts nothing, and the dimensions of steps that are not there are 0.
+        let none = _mm512_setzero_si512();
+        match rest {
+            1 => triple(triples, [step(3 * triples), none, none]),
+            2 => triple(triples, [step(3 * triples), step(3 * triples + 1), none]),
+            _ => {}
+        }
+    }
+    let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+    // Rows 16 i .. 16 i + 8 and the eight after them, in lane i of each.
+    let (low, high) = (
+        _mm512_unpacklo_epi16(even, odd),
+        _mm512_unpackhi_epi16(even, odd),
+    );
+    let (a, b) = (
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high),
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high),
+    );
+    let wide = _mm512_cvtepu16_epi32;
+    [
+        wide(_mm512_castsi512_si256(a)),
+        wide(_mm512_extracti64x4_epi64::<1>(a)),
+        wide(_mm512_castsi512_si256(b)),
+        wide(_mm512_extracti64x4_epi64::<1>(b)),
+    ]
+}
+
+/// The estimates of sixteen rows from their integers, constants and gains.
+///
+/// # Safety
+/// Sixteen numbers at each pointer.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn one_avx512(query: &ScanQuery, p: *const u8) -> __m512i {
-    let low = _mm512_set1_epi8(15);
-    let (mut acc_all, mut acc_odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-    let (lines, rest) = (query.steps / 4, query.steps % 4);
-    // SAFETY: every line, every step and the tables of each exist, as `estimates` and `survivors` checked.
-    unsafe {
-        let mut line = |i: usize, x: __m512i| {
-            let table = query.tables.as_ptr().add(i * 2 * LINE);
-            let a = _mm512_shuffle_epi8(_mm512_loadu_si512(table.cast()), _mm512_and_si512(x, low));
-            let x = _mm512_and_si512(_mm512_srli_epi16::<4>(x), low);
-            let c = _mm512_shuffle_epi8(_mm512_loadu_si512(table.add(LINE).cast()), x);
-            // Two entries of seven bits fit eight. Sixteen-bit sums of the odd rows, and of the even ones with 256
-            // times the odd ones, which are taken off at the end (modulo 2^16).
-            let s = _mm512_add_epi8(a, c);
-            acc_all = _mm512_add_epi16(acc_all, s);
-            acc_odd = _mm512_add_epi16(acc_odd, _mm512_srli_epi16::<8>(s));
-        };
-        for i in 0..lines {
-            line(i, _mm512_loadu_si512(p.add(i * LINE).cast()));
-        }
-        if rest > 0 {
-            // Entry 0 of the tables behind the last step is 0.
-            let there = (1u64 << (rest * STEP)) - 1;
-            line(
-                lines,
-                _mm512_maskz_loadu_epi8(there, p.add(lines * LINE).cast()),
-            );
-        }
-    }
-    let acc_even = _mm512_sub_epi16(acc_all, _mm512_slli_epi16::<8>(acc_odd));
-    // Four parts of eight rows each: widen, then add the parts.
-    let add = |acc: __m512i| {
-        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(acc));
-        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(acc));
-        let both = _mm512_add_epi32(low, high);
-        _mm256_add_epi32(
-            _mm512_castsi512_si256(both),
-            _mm512_extracti64x4_epi64::<1>(both),
+unsafe fn finish_avx512(
+    query: &ScanQuery,
+    sums: __m512i,
+    (constants, gains): (*const u8, *const u8),
+    base: __m512,
+) -> __m512 {
+    // SAFETY: the caller's promise.
+    let (constant, gain) = unsafe {
+        (
+            _mm512_loadu_ps(constants.cast()),
+            _mm512_cvtepu16_epi32(_mm256_loadu_si256(gains.cast())),
         )
     };
-    let zip = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    _mm512_permutex2var_epi32(
-        _mm512_castsi256_si512(add(acc_even)),
-        zip,
-        _mm512_castsi256_si512(add(acc_odd)),
-    )
-}
-
-/// The estimates of a block.
-///
-/// # Safety
-/// A whole block at `p`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn block_avx512<const B: usize>(query: &ScanQuery, p: *const u8, base: __m512) -> __m512 {
-    // SAFETY: the caller's promise; constants and gains stand behind the codes.
-    unsafe {
-        let sums = if B == 1 {
-            one_avx512(query, p)
-        } else {
-            two_avx512(query, p)
-        };
-        let p = p.add(query.steps * STEP);
-        let constant = _mm512_loadu_ps(p.cast());
-        let gain = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.add(LINE).cast()));
-        let gain = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(gain));
-        let (unit, least) = (_mm512_set1_ps(query.unit), _mm512_set1_ps(query.least));
-        let x = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_cvtepi32_ps(sums)), least);
-        _mm512_sub_ps(_mm512_add_ps(base, constant), _mm512_mul_ps(gain, x))
-    }
-}
-
-/// # Safety
-/// Lengths as checked by `estimates`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn estimates_avx512<const B: usize>(
-    query: &ScanQuery,
-    codes: &[u8],
-    base: f32,
-    out: &mut [f32],
-) {
-    let (size, base) = (query.block_bytes(), _mm512_set1_ps(base));
-    for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let x = block_avx512::<B>(query, codes.as_ptr().add(b * size), base);
-            _mm512_storeu_ps(out.as_mut_ptr(), x);
-        }
-    }
+    let gain = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(gain));
+    let (unit, least) = (_mm512_set1_ps(query.unit), _mm512_set1_ps(query.least));
+    let x = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_cvtepi32_ps(sums)), least);
+    _mm512_sub_ps(_mm512_add_ps(base, constant), _mm512_mul_ps(gain, x))
 }
 
 /// # Safety
 /// Whole blocks, and room in both lists for sixteen more than there are rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,popcnt")]
 pub(super) unsafe fn survivors_avx512<const B: usize>(
     query: &ScanQuery,
     codes: &[u8],
@@ -203,27 +202,45 @@ pub(super) unsafe fn survivors_avx512<const B: usize>(
     slots: &mut Vec<u32>,
     found: &mut Vec<f32>,
 ) {
-    let size = query.block_bytes();
+    let block = query.block_bytes();
     let (base, limit) = (_mm512_set1_ps(base), _mm512_set1_ps(limit));
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let mut at = _mm512_add_epi32(_mm512_set1_epi32(first as i32), lanes);
     let mut len = slots.len();
     debug_assert_eq!(len, found.len());
-    for b in 0..codes.len() / size {
-        ahead(next, b, size);
-        // SAFETY: block `b` exists; no more is stored than there are rows, and the last store has sixteen to spare.
+    let most = if B == 1 { 4 } else { 1 };
+    let blocks = codes.len() / block;
+    let mut b = 0;
+    while b < blocks {
+        let here = most.min(blocks - b);
+        for b in b..b + here {
+            ahead(next, b, block);
+        }
+        let rows = here * BLOCK;
+        // SAFETY: the group exists; no more is stored than there are rows, and the last store has sixteen to spare.
         unsafe {
-            let x = block_avx512::<B>(query, codes.as_ptr().add(b * size), base);
-            let near = _mm512_cmp_ps_mask(x, limit, _CMP_LE_OQ);
-            if near != 0 {
-                let to = slots.as_mut_ptr().add(len).cast();
-                _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(near, at));
-                let to = found.as_mut_ptr().add(len);
-                _mm512_storeu_ps(to, _mm512_maskz_compress_ps(near, x));
-                len += near.count_ones() as usize;
+            let p = codes.as_ptr().add(b * block);
+            let sums = if B == 1 {
+                signs_avx512(query, p, rows)
+            } else {
+                [two_avx512(query, p); 4]
+            };
+            let constants = p.add(query.steps * rows);
+            for (i, &sums) in sums[..here].iter().enumerate() {
+                let factors = (constants.add(i * LINE), constants.add(4 * rows + i * 32));
+                let x = finish_avx512(query, sums, factors, base);
+                let near = _mm512_cmp_ps_mask(x, limit, _CMP_LE_OQ);
+                if near != 0 {
+                    let to = slots.as_mut_ptr().add(len).cast();
+                    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(near, at));
+                    let to = found.as_mut_ptr().add(len);
+                    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(near, x));
+                    len += near.count_ones() as usize;
+                }
+                at = _mm512_add_epi32(at, _mm512_set1_epi32(BLOCK as i32));
             }
         }
-        at = _mm512_add_epi32(at, _mm512_set1_epi32(BLOCK as i32));
+        b += here;
     }
     // SAFETY: so many were stored.
     unsafe {
@@ -279,98 +296,81 @@ unsafe fn two_avx2(query: &ScanQuery, p: *const u8) -> [__m256i; 2] {
     out
 }
 
-/// The integers of rows 0..8 and 8..16 of a block of one-bit codes.
+/// The integers of 32 rows of a group of one-bit codes, from `p` on; a step has `rows` bytes. What is behind the group
+/// means nothing.
 ///
 /// # Safety
-/// A whole block at `p`.
+/// Rows of each step at `p`, and the group's numbers behind the last step.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn one_avx2(query: &ScanQuery, p: *const u8) -> [__m256i; 2] {
-    let low = _mm256_set1_epi8(15);
-    let (mut acc_all, mut acc_odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-    let (halves, rest) = (query.steps / 2, query.steps % 2);
-    // SAFETY: every step and the tables of each line exist, as `estimates` and `survivors` checked.
-    unsafe {
-        let mut half = |i: usize, x: __m256i| {
-            let table = query.tables.as_ptr().add(i / 2 * 2 * LINE + i % 2 * 32);
-            let a = _mm256_shuffle_epi8(_mm256_loadu_si256(table.cast()), _mm256_and_si256(x, low));
-            let x = _mm256_and_si256(_mm256_srli_epi16::<4>(x), low);
-            let c = _mm256_shuffle_epi8(_mm256_loadu_si256(table.add(LINE).cast()), x);
-            let s = _mm256_add_epi8(a, c);
-            acc_all = _mm256_add_epi16(acc_all, s);
-            acc_odd = _mm256_add_epi16(acc_odd, _mm256_srli_epi16::<8>(s));
+unsafe fn signs_avx2(query: &ScanQuery, p: *const u8, rows: usize) -> [[__m256i; 2]; 2] {
+    let half = _mm256_set1_epi8(15);
+    let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    for s in 0..query.steps {
+        // SAFETY: the step and its tables exist, as `survivors` checked; a load beyond the rows of the last step ends
+        // within their numbers.
+        let (x, low, high) = unsafe {
+            let table = query.tables.as_ptr().add(s * 32).cast();
+            (
+                _mm256_loadu_si256(p.add(s * rows).cast()),
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(table)),
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(table.add(1))),
+            )
         };
-        for i in 0..halves {
-            half(i, _mm256_loadu_si256(p.add(i * 32).cast()));
-        }
-        if rest > 0 {
-            // Entry 0 of the tables behind the last step is 0.
-            let x = _mm_loadu_si128(p.add(halves * 32).cast());
-            half(halves, _mm256_zextsi128_si256(x));
-        }
+        let a = _mm256_shuffle_epi8(low, _mm256_and_si256(x, half));
+        let x = _mm256_and_si256(_mm256_srli_epi16::<4>(x), half);
+        // A low half has dimensions of one table of six, a high half of two: 63 + 126 fit a byte.
+        let both = _mm256_add_epi8(a, _mm256_shuffle_epi8(high, x));
+        all = _mm256_add_epi16(all, both);
+        odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(both));
     }
-    let acc_even = _mm256_sub_epi16(acc_all, _mm256_slli_epi16::<8>(acc_odd));
-    let add = |acc: __m256i| {
-        _mm256_add_epi32(
-            _mm256_cvtepu16_epi32(_mm256_castsi256_si128(acc)),
-            _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(acc)),
-        )
-    };
-    let (e, o) = (add(acc_even), add(acc_odd));
-    let (low, high) = (_mm256_unpacklo_epi32(e, o), _mm256_unpackhi_epi32(e, o));
+    let even = _mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd));
+    // Rows 0..8 and 16..24 in the lanes of one, 8..16 and 24..32 in those of the other.
+    let (a, b) = (
+        _mm256_unpacklo_epi16(even, odd),
+        _mm256_unpackhi_epi16(even, odd),
+    );
+    let wide = _mm256_cvtepu16_epi32;
     [
-        _mm256_permute2x128_si256::<0x20>(low, high),
-        _mm256_permute2x128_si256::<0x31>(low, high),
+        [
+            wide(_mm256_castsi256_si128(a)),
+            wide(_mm256_castsi256_si128(b)),
+        ],
+        [
+            wide(_mm256_extracti128_si256::<1>(a)),
+            wide(_mm256_extracti128_si256::<1>(b)),
+        ],
     ]
 }
 
-/// The estimates of a block.
+/// The estimates of sixteen rows from their integers, constants and gains.
 ///
 /// # Safety
-/// A whole block at `p`.
+/// Sixteen numbers at each pointer.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn block_avx2<const B: usize>(query: &ScanQuery, p: *const u8, base: f32) -> [__m256; 2] {
-    let (unit, least) = (_mm256_set1_ps(query.unit), _mm256_set1_ps(query.least));
-    // SAFETY: the caller's promise; constants and gains stand behind the codes.
-    unsafe {
-        let sums = if B == 1 {
-            one_avx2(query, p)
-        } else {
-            two_avx2(query, p)
-        };
-        let mut out = [_mm256_setzero_ps(); 2];
-        for (half, out) in out.iter_mut().enumerate() {
-            let p = p.add(query.steps * STEP);
-            let constant = _mm256_loadu_ps(p.add(half * 32).cast());
-            let gain = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(LINE + half * 16).cast()));
-            let gain = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(gain));
-            let x = _mm256_add_ps(_mm256_mul_ps(unit, _mm256_cvtepi32_ps(sums[half])), least);
-            let fixed = _mm256_add_ps(_mm256_set1_ps(base), constant);
-            *out = _mm256_sub_ps(fixed, _mm256_mul_ps(gain, x));
-        }
-        out
-    }
-}
-
-/// # Safety
-/// Lengths as checked by `estimates`.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn estimates_avx2<const B: usize>(
+unsafe fn finish_avx2(
     query: &ScanQuery,
-    codes: &[u8],
+    sums: [__m256i; 2],
+    (constants, gains): (*const u8, *const u8),
     base: f32,
-    out: &mut [f32],
-) {
-    let size = query.block_bytes();
-    for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+) -> [__m256; 2] {
+    let (unit, least) = (_mm256_set1_ps(query.unit), _mm256_set1_ps(query.least));
+    let mut out = [_mm256_setzero_ps(); 2];
+    for (half, out) in out.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe {
-            let x = block_avx2::<B>(query, codes.as_ptr().add(b * size), base);
-            _mm256_storeu_ps(out.as_mut_ptr(), x[0]);
-            _mm256_storeu_ps(out.as_mut_ptr().add(8), x[1]);
-        }
+        let (constant, gain) = unsafe {
+            (
+                _mm256_loadu_ps(constants.add(half * 32).cast()),
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(gains.add(half * 16).cast())),
+            )
+        };
+        let gain = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(gain));
+        let x = _mm256_add_ps(_mm256_mul_ps(unit, _mm256_cvtepi32_ps(sums[half])), least);
+        let fixed = _mm256_add_ps(_mm256_set1_ps(base), constant);
+        *out = _mm256_sub_ps(fixed, _mm256_mul_ps(gain, x));
     }
+    out
 }
 
 /// # Safety
@@ -385,28 +385,47 @@ pub(super) unsafe fn survivors_avx2<const B: usize>(
     slots: &mut Vec<u32>,
     found: &mut Vec<f32>,
 ) {
-    let size = query.block_bytes();
+    let block = query.block_bytes();
     let limit = _mm256_set1_ps(limit);
-    for b in 0..codes.len() / size {
-        ahead(next, b, size);
-        // SAFETY: the caller's promise.
-        let x = unsafe { block_avx2::<B>(query, codes.as_ptr().add(b * size), base) };
-        let near = x.map(|x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(x, limit)) as u32);
-        let mut near = near[0] | near[1] << 8;
-        if near == 0 {
-            continue;
-        }
-        let mut values = [0.0f32; BLOCK];
-        // SAFETY: twice eight floats.
+    let blocks = codes.len() / block;
+    let (group, together) = if B == 1 { (4, 2) } else { (1, 1) };
+    for b in (0..blocks).step_by(together) {
+        ahead(next, b, block);
+        ahead(next, b + 1, if B == 1 { block } else { 0 });
+        // The group of this block, and its place there.
+        let (start, i) = (b / group * group, b % group);
+        let here = group.min(blocks - start);
+        let rows = here * BLOCK;
+        // SAFETY: the group exists.
         unsafe {
-            _mm256_storeu_ps(values.as_mut_ptr(), x[0]);
-            _mm256_storeu_ps(values.as_mut_ptr().add(8), x[1]);
-        }
-        while near != 0 {
-            let v = near.trailing_zeros();
-            slots.push(first + b as u32 * BLOCK as u32 + v);
-            found.push(values[v as usize % BLOCK]);
-            near &= near - 1;
+            let p = codes.as_ptr().add(start * block);
+            let sums = if B == 1 {
+                signs_avx2(query, p.add(i * BLOCK), rows)
+            } else {
+                [two_avx2(query, p); 2]
+            };
+            let constants = p.add(query.steps * rows);
+            for (k, &sums) in sums[..together.min(here - i)].iter().enumerate() {
+                let (constants, gains) = (
+                    constants.add((i + k) * LINE),
+                    constants.add(4 * rows + (i + k) * 32),
+                );
+                let x = finish_avx2(query, sums, (constants, gains), base);
+                let near = x.map(|x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(x, limit)));
+                let mut near = near[0] | near[1] << 8;
+                if near == 0 {
+                    continue;
+                }
+                let mut values = [0.0f32; BLOCK];
+                _mm256_storeu_ps(values.as_mut_ptr(), x[0]);
+                _mm256_storeu_ps(values.as_mut_ptr().add(8), x[1]);
+                while near != 0 {
+                    let v = near.trailing_zeros();
+                    slots.push(first + (b + k) as u32 * BLOCK as u32 + v);
+                    found.push(values[v as usize % BLOCK]);
+                    near &= near - 1;
+                }
+            }
         }
     }
 }
