@@ -158,7 +158,7 @@ impl<'a> Predictor<'a> {
                 self.block.clear_outputs();
                 self.output(output.row(word), true, 1.0);
                 for i in 0..self.drawn.len() {
-                    if self.block.is_full() {
+                    if self.block.n_outputs() == OUTPUTS {
                         self.step(is_measured)?;
                         self.block.clear_outputs();
                     }

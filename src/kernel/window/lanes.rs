@@ -8,7 +8,7 @@
     reason = "loops over constant bounds, which unroll; several arrays share each index"
 )]
 
-use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
+use super::{Block, INPUTS, LANES, PAD, Pairs, SOON, Span};
 
 /// A register of N floats. N divides [`PAD`].
 ///
@@ -23,6 +23,8 @@ pub(super) trait Lanes: Copy {
     fn fetch(line: *const f32);
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// Eight floats, as often as they fit.
+    unsafe fn load_eight(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -53,22 +55,50 @@ pub(super) trait Lanes: Copy {
 
 /// sigma(x) = 1 / (1 + exp(-x)), to 4e-7; saturates beyond +-60.
 ///
-/// exp(-x) = 2^t with t = -x log2(e) = n + f, n an integer and |f| <= 1/2; 2^f by its Taylor series in f ln 2, whose
+/// exp(-x) = 2^t with t = -x log2(e) = n + f, n an integer and |f| <= 1/2; 2^f = exp(f ln 2) by its Taylor series, whose
 /// remainder after the sixth power is (ln 2 / 2)^7 / 7! = 1.2e-7.
+///
+/// Several registers take each step together: one alone would wait four cycles for each, and fill the scheduler with
+/// what waits.
 #[inline(always)]
-unsafe fn sigmoid<V: Lanes>(x: V) -> V {
-    const LN2: f32 = std::f32::consts::LN_2;
+unsafe fn sigmoid<V: Lanes, const R: usize>(x: [V; R]) -> [V; R] {
+    const LN2: f64 = std::f64::consts::LN_2;
+    // The coefficients (ln 2)^k / k! of f^k, from the highest down.
+    const SERIES: [f32; 7] = {
+        let mut series = [0.0; 7];
+        let (mut c, mut k) = (1.0, 0);
+        while k < 7 {
+            series[6 - k] = c as f32;
+            k += 1;
+            c *= LN2 / k as f64;
+        }
+        series
+    };
     // SAFETY: the caller has the instruction set of V; so has everything below.
     unsafe {
-        let t = x.mul(V::splat(-std::f32::consts::LOG2_E)).clamp(87.0);
-        let n = t.round();
-        let f = t.sub(n).mul(V::splat(LN2));
-        let mut p = V::splat(1.0 / 720.0);
-        for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-            p = p.mul_add(f, V::splat(c));
+        let mut n = x;
+        let mut f = x;
+        let mut p = [V::splat(SERIES[0]); R];
+        for r in 0..R {
+            f[r] = x[r].mul(V::splat(-std::f32::consts::LOG2_E)).clamp(87.0);
         }
-        // exp(87) is below 1e38.
-        p.mul_add(n.exp2_of_integer(), V::splat(1.0)).reciprocal()
+        for r in 0..R {
+            n[r] = f[r].round();
+            f[r] = f[r].sub(n[r]);
+        }
+        for c in &SERIES[1..] {
+            for r in 0..R {
+                p[r] = p[r].mul_add(f[r], V::splat(*c));
+            }
+        }
+        for r in 0..R {
+            // exp(87) is below 1e38.
+            p[r] = p[r].mul_add(n[r].exp2_of_integer(), V::splat(1.0));
+        }
+        for r in 0..R {
+            p[r] = p[r].reciprocal();
+        }
+        p
     }
 }
 
@@ -93,45 +123,82 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     // SAFETY: passed on from the caller.
     unsafe {
         // An odd last input is paired with itself: its second scores are computed for nobody.
-        b.inputs[b.n_inputs.min(INPUTS - 1)] = b.inputs[b.n_inputs - 1];
-        let half = b.n_soon / 2;
+        b.inputs[b.n_inputs] = b.inputs[b.n_inputs - 1];
+        // Before each pair of inputs and each piece of the update some rows are fetched.
+        let places = b.n_inputs.div_ceil(2) + b.stride.div_ceil(pieces::<V>() * V::N);
+        let n_soon = match b.soon_steps {
+            1 => b.n_soon - b.next_soon,
+            steps => (b.n_soon - b.next_soon).div_ceil(steps),
+        };
+        let mut soon = Soon {
+            at_once: 1 + usize::from(n_soon > places) + usize::from(n_soon > 2 * places),
+            from: b.next_soon,
+            to: b.next_soon + n_soon,
+        };
         let mut i = 0;
         while i < b.n_inputs {
-            scores::<V, K>(b, i, if i == 0 { half } else { 0 });
+            soon.fetch::<V>(b);
+            scores::<V, K>(b, i);
             i += 2;
         }
         errors::<V>(b);
-        update::<V, K>(b, half);
-        b.n_soon = 0;
+        if b.any_excluded {
+            exclude(b);
+        }
+        update::<V, K>(b, &mut soon);
+        soon.at_once = SOON;
+        soon.fetch::<V>(b);
+        b.next_soon = soon.to;
+        b.soon_steps = b.soon_steps.max(2) - 1;
+        if b.next_soon == b.n_soon {
+            (b.n_soon, b.next_soon) = (0, 0);
+        }
     }
 }
 
-/// Asks for one cache line of each row.
-#[inline(always)]
-fn fetch<V: Lanes>(rows: &[*const f32], column: usize) {
-    if column.is_multiple_of(PAD) {
-        for row in rows {
-            V::fetch(row.wrapping_add(column));
+/// Which of the rows that a later step needs are to be fetched yet.
+struct Soon {
+    at_once: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Soon {
+    /// Asks for all cache lines of the next rows.
+    #[inline(always)]
+    fn fetch<V: Lanes>(&mut self, b: &Block<'_>) {
+        let to = self.to.min(self.from + self.at_once);
+        for row in &b.soon[self.from..to] {
+            let mut line = 0;
+            while line < b.stride {
+                V::fetch(row.start.wrapping_add(line));
+                line += PAD;
+            }
         }
+        self.from = to;
     }
+}
+
+/// How many registers of columns are updated at a time: with 32 registers two columns of six outputs fit.
+const fn pieces<V: Lanes>() -> usize {
+    if V::MANY { 2 } else { 1 }
 }
 
 /// The scores of two inputs with all K outputs: 2 x K sums in registers.
 #[inline(always)]
-unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize, n_soon: usize) {
+unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize) {
     // SAFETY: every pointer is a row of `stride` floats, a multiple of V::N.
     unsafe {
         let mut sums = [[V::splat(0.0); LANES]; 2];
-        let inputs = [b.inputs[first], b.inputs[first + 1]];
+        let inputs = [b.inputs[first].start, b.inputs[first + 1].start];
         let mut column = 0;
         while column < b.stride {
-            fetch::<V>(&b.soon[..n_soon], column);
             let x = [
                 V::load(inputs[0].add(column)),
                 V::load(inputs[1].add(column)),
             ];
             for k in 0..K {
-                let o = V::load(b.outputs[k].add(column));
+                let o = V::load(b.outputs[k].start.add(column));
                 for r in 0..2 {
                     sums[r][k] = x[r].mul_add(o, sums[r][k]);
                 }
@@ -142,53 +209,73 @@ unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize, n_so
     }
 }
 
-/// From scores to g: lane by lane, two inputs at a time. An odd last input is paired with leftovers that nobody reads.
-#[inline(always)]
-unsafe fn errors<V: Lanes>(b: &mut Block<'_>) {
-    const { assert!(INPUTS.is_multiple_of(2)) };
-    // SAFETY: both arrays hold INPUTS x LANES floats, and labels and weights 2 x LANES.
-    unsafe {
-        let alpha = V::splat(b.alpha);
-        let n = b.n_inputs.next_multiple_of(2) * LANES;
-        let (from, to) = (
-            b.scores.as_ptr().cast::<f32>(),
-            b.errors.as_mut_ptr().cast::<f32>(),
-        );
-        let mut lane = 0;
-        while lane < n {
-            let within = lane % (2 * LANES);
-            let label = V::load(b.labels.as_ptr().add(within));
-            let rate = V::load(b.weights.as_ptr().add(within)).mul(alpha);
-            let sigma = sigmoid(V::load(from.add(lane)));
-            label.sub(sigma).mul(rate).store(to.add(lane));
-            lane += V::N;
+/// No error for the pairs that are excluded: a few.
+#[cold]
+#[inline(never)]
+fn exclude(b: &mut Block<'_>) {
+    for (errors, mut mask) in b.errors.iter_mut().zip(b.excluded) {
+        while mask != 0 {
+            errors[mask.trailing_zeros() as usize] = 0.0;
+            mask &= mask - 1;
         }
     }
-    if b.any_excluded {
-        for (errors, mask) in b.errors.iter_mut().zip(b.excluded) {
-            for (k, error) in errors.iter_mut().enumerate() {
-                if mask & (1 << k) != 0 {
-                    *error = 0.0;
-                }
+}
+
+/// From scores to g: lane by lane. An odd last input is paired with leftovers that nobody reads; nor does anybody read
+/// the lanes of outputs that are not there.
+#[inline(always)]
+unsafe fn errors<V: Lanes>(b: &mut Block<'_>) {
+    const { assert!(INPUTS.is_multiple_of(2) && (2 * LANES).is_multiple_of(V::N)) };
+    // SAFETY: both arrays hold INPUTS x LANES floats.
+    unsafe {
+        let label = V::load_eight(b.labels.as_ptr());
+        let rate = V::load_eight(b.weights.as_ptr()).mul(V::splat(b.alpha));
+        let from = b.scores.as_ptr().cast::<f32>();
+        let to = b.errors.as_mut_ptr().cast::<f32>();
+        let n = b.n_inputs.next_multiple_of(2) * LANES / V::N;
+        let mut first = 0;
+        while first < n {
+            let (from, to) = (from.add(first * V::N), to.add(first * V::N));
+            match n - first {
+                1 => errors_of::<V, 1>(from, to, label, rate),
+                2 => errors_of::<V, 2>(from, to, label, rate),
+                3 => errors_of::<V, 3>(from, to, label, rate),
+                _ => errors_of::<V, 4>(from, to, label, rate),
             }
+            first += 4;
+        }
+    }
+}
+
+/// The same for R registers.
+#[inline(always)]
+unsafe fn errors_of<V: Lanes, const R: usize>(from: *const f32, to: *mut f32, label: V, rate: V) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut scores = [label; R];
+        for r in 0..R {
+            scores[r] = V::load(from.add(r * V::N));
+        }
+        let sigma = sigmoid(scores);
+        for r in 0..R {
+            label.sub(sigma[r]).mul(rate).store(to.add(r * V::N));
         }
     }
 }
 
 /// Both updates, column by column: outputs, before and after, stay in registers while the inputs pass by.
 #[inline(always)]
-unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>, soon_done: usize) {
+unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>, soon: &mut Soon) {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut column = 0;
-        while V::MANY && column + 2 * V::N <= b.stride {
-            fetch::<V>(&b.soon[soon_done..b.n_soon], column);
-            fetch::<V>(&b.soon[soon_done..b.n_soon], column + V::N);
+        while pieces::<V>() == 2 && column + 2 * V::N <= b.stride {
+            soon.fetch::<V>(b);
             update_columns::<V, K, 2>(b, column);
             column += 2 * V::N;
         }
         while column < b.stride {
-            fetch::<V>(&b.soon[soon_done..b.n_soon], column);
+            soon.fetch::<V>(b);
             update_columns::<V, K, 1>(b, column);
             column += V::N;
         }
@@ -206,12 +293,12 @@ unsafe fn update_columns<V: Lanes, const K: usize, const C: usize>(
         let mut before = [[V::splat(0.0); C]; K];
         for k in 0..K {
             for c in 0..C {
-                before[k][c] = V::load(b.outputs[k].add(first + c * V::N));
+                before[k][c] = V::load(b.outputs[k].start.add(first + c * V::N));
             }
         }
         let mut after = before;
         for i in 0..b.n_inputs {
-            let (input, to) = (b.inputs[i].add(first), b.sinks[i].add(first));
+            let (input, to) = (b.inputs[i].start.add(first), b.sinks[i].start.add(first));
             let mut x = [V::splat(0.0); C];
             let mut sink = [V::splat(0.0); C];
             for c in 0..C {
@@ -231,7 +318,7 @@ unsafe fn update_columns<V: Lanes, const K: usize, const C: usize>(
         }
         for k in 0..K {
             for c in 0..C {
-                after[k][c].store(b.outputs[k].add(first + c * V::N));
+                after[k][c].store(b.outputs[k].start.add(first + c * V::N));
             }
         }
     }
@@ -251,8 +338,9 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
                 let mut column = 0;
                 while column < p.stride {
                     for r in 0..8 {
-                        let x = V::load(p.inputs[first + r].add(column));
-                        sums[r] = x.mul_add(V::load(p.outputs[first + r].add(column)), sums[r]);
+                        let x = V::load(p.inputs[first + r].start.add(column));
+                        sums[r] =
+                            x.mul_add(V::load(p.outputs[first + r].start.add(column)), sums[r]);
                     }
                     column += V::N;
                 }
@@ -260,8 +348,8 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
                 for (r, sum) in sums.iter_mut().enumerate().take(n) {
                     let mut column = 0;
                     while column < p.stride {
-                        let x = V::load(p.inputs[first + r].add(column));
-                        *sum = x.mul_add(V::load(p.outputs[first + r].add(column)), *sum);
+                        let x = V::load(p.inputs[first + r].start.add(column));
+                        *sum = x.mul_add(V::load(p.outputs[first + r].start.add(column)), *sum);
                         column += V::N;
                     }
                 }
@@ -271,25 +359,22 @@ pub(super) unsafe fn pairs<V: Lanes>(p: &mut Pairs<'_>) {
         }
         let mut lane = 0;
         while lane < INPUTS {
-            let sigma = sigmoid(V::load(p.scores.as_ptr().add(lane)));
+            let [sigma] = sigmoid([V::load(p.scores.as_ptr().add(lane))]);
             let error = V::splat(1.0).sub(sigma).mul(V::splat(p.alpha));
             error.store(p.errors.as_mut_ptr().add(lane));
             lane += V::N;
         }
         for i in 0..p.n {
             let g = V::splat(p.errors[i]);
-            let soon = p.n_soon * i / p.n..p.n_soon * (i + 1) / p.n;
             let mut column = 0;
             while column < p.stride {
-                fetch::<V>(&p.soon[soon.clone()], column);
-                let x = V::load(p.inputs[i].add(column));
-                let o = V::load(p.outputs[i].add(column));
-                g.mul(o).store(p.errors_of[i].add(column));
-                g.mul_add(x, o).store(p.outputs[i].add(column));
+                let x = V::load(p.inputs[i].start.add(column));
+                let o = V::load(p.outputs[i].start.add(column));
+                g.mul(o).store(p.errors_of[i].start.add(column));
+                g.mul_add(x, o).store(p.outputs[i].start.add(column));
                 column += V::N;
             }
         }
-        p.n_soon = 0;
     }
 }
 
@@ -303,9 +388,11 @@ pub(super) unsafe fn gather<V: Lanes>(span: &mut Span<'_>) {
             gather_columns::<V, 4>(span, column);
             column += 4 * V::N;
         }
-        while column < span.stride {
-            gather_columns::<V, 1>(span, column);
-            column += V::N;
+        match (span.stride - column) / V::N {
+            1 => gather_columns::<V, 1>(span, column),
+            2 => gather_columns::<V, 2>(span, column),
+            3 => gather_columns::<V, 3>(span, column),
+            _ => {}
         }
     }
 }
@@ -321,7 +408,7 @@ unsafe fn gather_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: u
             sum[c].store(sums.add(c * V::N));
         }
         for r in 0..span.rows.len() {
-            let (row, to) = (span.rows[r].add(first), sums.add((r + 1) * C * V::N));
+            let (row, to) = (span.rows[r].start.add(first), sums.add((r + 1) * C * V::N));
             for c in 0..C {
                 sum[c] = sum[c].add(V::load(row.add(c * V::N)));
                 sum[c].store(to.add(c * V::N));
@@ -331,7 +418,7 @@ unsafe fn gather_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: u
             let mean = &span.means[m];
             let factor = V::splat(mean.factor);
             let (from, to) = (sums.add(mean.from * C * V::N), sums.add(mean.to * C * V::N));
-            let own = span.rows[mean.own].add(first);
+            let own = span.rows[mean.own].start.add(first);
             let mean = mean.mean.start.add(first);
             for c in 0..C {
                 let all = V::load(to.add(c * V::N)).sub(V::load(from.add(c * V::N)));
@@ -352,9 +439,11 @@ pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>) {
             scatter_columns::<V, 4>(span, column);
             column += 4 * V::N;
         }
-        while column < span.stride {
-            scatter_columns::<V, 1>(span, column);
-            column += V::N;
+        match (span.stride - column) / V::N {
+            1 => scatter_columns::<V, 1>(span, column),
+            2 => scatter_columns::<V, 2>(span, column),
+            3 => scatter_columns::<V, 3>(span, column),
+            _ => {}
         }
     }
 }
@@ -386,7 +475,7 @@ unsafe fn scatter_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: 
         let mut sum = [V::splat(0.0); C];
         let mut m = 0;
         for r in 0..span.rows.len() {
-            let (row, change) = (span.rows[r].add(first), sums.add(r * C * V::N));
+            let (row, change) = (span.rows[r].start.add(first), sums.add(r * C * V::N));
             let mut total = [V::splat(0.0); C];
             for c in 0..C {
                 sum[c] = sum[c].add(V::load(change.add(c * V::N)));

@@ -42,7 +42,7 @@ pub const INPUTS: usize = 16;
 /// Most outputs of a block: with the inputs of two rows and one product they fill the registers of AVX2.
 pub const OUTPUTS: usize = 6;
 /// Most rows that a step fetches for a later one.
-pub const SOON: usize = 16;
+pub const SOON: usize = 48;
 /// Lanes of one input's scores: [`OUTPUTS`], rounded up.
 const LANES: usize = 8;
 /// Rows are padded to a multiple of this many floats, a cache line; what pads is zero and stays zero.
@@ -56,6 +56,12 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    /// No row: what stands in the unused places of a block.
+    const NONE: Row<'a> = Row {
+        start: std::ptr::null_mut(),
+        lives: PhantomData,
+    };
+
     /// A row that begins at `start`.
     ///
     /// # Safety
@@ -79,24 +85,27 @@ pub struct Block<'a> {
     pub alpha: f32,
     n_inputs: usize,
     n_outputs: usize,
-    inputs: [*mut f32; INPUTS],
+    /// Behind the inputs there is room for what [`Block::window`] copies too much.
+    inputs: [Row<'a>; 2 * INPUTS],
     /// Where the error of each input is added; the input itself, except in CBOW.
-    sinks: [*mut f32; INPUTS],
-    outputs: [*mut f32; OUTPUTS],
-    /// Labels and weights of the outputs, twice: for two inputs side by side.
-    labels: [f32; 2 * LANES],
-    weights: [f32; 2 * LANES],
+    sinks: [Row<'a>; 2 * INPUTS],
+    outputs: [Row<'a>; OUTPUTS],
+    /// Labels and weights of the outputs.
+    labels: [f32; LANES],
+    weights: [f32; LANES],
     /// For each input, the outputs (bits) that it has nothing to do with.
     excluded: [u8; INPUTS],
     any_excluded: bool,
-    /// Rows that a later step needs: fetched line by line while this one computes, because a burst of requests would
-    /// wait for free fill buffers.
-    soon: [*const f32; SOON],
+    /// Rows that a later step needs: fetched while this one computes, evenly, because a burst of requests would wait
+    /// for free fill buffers.
+    soon: [Row<'a>; SOON],
     n_soon: usize,
+    /// The first of them that was not fetched yet, and how many steps have time for them.
+    next_soon: usize,
+    soon_steps: usize,
     /// By input, then output: s_ij, and after the step g_ij.
     scores: [[f32; LANES]; INPUTS],
     errors: [[f32; LANES]; INPUTS],
-    lives: PhantomData<Row<'a>>,
 }
 
 impl<'a> Block<'a> {
@@ -115,18 +124,19 @@ impl<'a> Block<'a> {
             alpha: 0.0,
             n_inputs: 0,
             n_outputs: 0,
-            inputs: [std::ptr::null_mut(); INPUTS],
-            sinks: [std::ptr::null_mut(); INPUTS],
-            outputs: [std::ptr::null_mut(); OUTPUTS],
-            labels: [0.0; 2 * LANES],
-            weights: [0.0; 2 * LANES],
+            inputs: [Row::NONE; 2 * INPUTS],
+            sinks: [Row::NONE; 2 * INPUTS],
+            outputs: [Row::NONE; OUTPUTS],
+            labels: [0.0; LANES],
+            weights: [0.0; LANES],
             excluded: [0; INPUTS],
             any_excluded: false,
-            soon: [std::ptr::null(); SOON],
+            soon: [Row::NONE; SOON],
             n_soon: 0,
+            next_soon: 0,
+            soon_steps: 1,
             scores: [[0.0; LANES]; INPUTS],
             errors: [[0.0; LANES]; INPUTS],
-            lives: PhantomData,
         }
     }
 
@@ -145,10 +155,6 @@ impl<'a> Block<'a> {
     /// Removes the outputs, and what they exclude.
     #[inline]
     pub fn clear_outputs(&mut self) {
-        for k in 0..self.n_outputs {
-            self.weights[k] = 0.0;
-            self.weights[LANES + k] = 0.0;
-        }
         self.n_outputs = 0;
         if self.any_excluded {
             self.excluded = [0; INPUTS];
@@ -162,20 +168,40 @@ impl<'a> Block<'a> {
     /// When there are [`INPUTS`] already.
     #[inline]
     pub fn input(&mut self, row: Row<'a>, sink: Row<'a>) {
-        self.inputs[self.n_inputs] = row.start;
-        self.sinks[self.n_inputs] = sink.start;
+        assert!(self.n_inputs < INPUTS, "more than {INPUTS} inputs");
+        self.inputs[self.n_inputs] = row;
+        self.sinks[self.n_inputs] = sink;
         self.n_inputs += 1;
     }
 
-    /// Adds inputs whose errors go to themselves.
+    /// Replaces the inputs by the first n of these rows and sinks.
     ///
     /// # Panics
-    /// When they come to more than [`INPUTS`].
+    /// When n is larger than [`INPUTS`].
     #[inline]
-    pub fn inputs(&mut self, rows: &[Row<'a>]) {
-        for row in rows {
-            self.input(*row, *row);
+    pub fn inputs(&mut self, rows: &[Row<'a>; INPUTS], sinks: &[Row<'a>; INPUTS], n: usize) {
+        assert!(n <= INPUTS, "more than {INPUTS} inputs");
+        self.inputs[..INPUTS].copy_from_slice(rows);
+        self.sinks[..INPUTS].copy_from_slice(sinks);
+        self.n_inputs = n;
+    }
+
+    /// Replaces the inputs by the rows `low..high` without that of the `center`; the error of each goes to itself. As
+    /// many as a block may have are copied, whatever is needed: a loop would end where no processor can guess. So
+    /// `rows` must go on behind `high` for [`INPUTS`] rows more, which don't matter.
+    ///
+    /// # Panics
+    /// Unless `low <= center < high`, when there are more than [`INPUTS`], or `rows` ends too early.
+    #[inline]
+    pub fn window(&mut self, rows: &[Row<'a>], low: usize, center: usize, high: usize) {
+        assert!(low <= center && center < high && high - low <= INPUTS + 1);
+        let n_left = center - low;
+        let (left, right) = (&rows[low..][..INPUTS], &rows[center + 1..][..INPUTS]);
+        for to in [&mut self.inputs, &mut self.sinks] {
+            to[..INPUTS].copy_from_slice(left);
+            to[n_left..][..INPUTS].copy_from_slice(right);
         }
+        self.n_inputs = high - low - 1;
     }
 
     /// Adds an output. All outputs of a block must be different rows: a step stores each once.
@@ -186,22 +212,41 @@ impl<'a> Block<'a> {
     pub fn output(&mut self, row: Row<'a>, label: bool, weight: f32) {
         let k = self.n_outputs;
         debug_assert!(
-            !self.outputs[..k].contains(&row.start),
+            self.outputs[..k].iter().all(|o| o.start != row.start),
             "an output is given twice"
         );
-        self.outputs[k] = row.start;
-        for lane in [k, LANES + k] {
-            self.labels[lane] = f32::from(u8::from(label));
-            self.weights[lane] = weight;
-        }
+        self.outputs[k] = row;
+        self.labels[k] = f32::from(u8::from(label));
+        self.weights[k] = weight;
         self.n_outputs += 1;
+    }
+
+    /// Replaces the outputs by the first n of these different rows, each of weight 1: a word, and noise.
+    ///
+    /// # Panics
+    /// When n is larger than [`OUTPUTS`].
+    #[inline]
+    pub fn word_and_noise(&mut self, rows: &[Row<'a>; OUTPUTS], n: usize) {
+        assert!(n <= OUTPUTS, "more than {OUTPUTS} outputs");
+        self.clear_outputs();
+        self.outputs = *rows;
+        self.labels = [0.0; LANES];
+        self.labels[0] = 1.0;
+        self.weights = [1.0; LANES];
+        self.n_outputs = n;
+    }
+
+    /// Has this many steps share what is to be fetched: one, unless said otherwise.
+    #[inline]
+    pub fn fetch_during(&mut self, steps: usize) {
+        self.soon_steps = steps.max(1);
     }
 
     /// Has the next step fetch a row that a later one needs; beyond [`SOON`] rows it does nothing.
     #[inline]
     pub fn fetch(&mut self, row: Row<'a>) {
         if self.n_soon < SOON {
-            self.soon[self.n_soon] = row.start;
+            self.soon[self.n_soon] = row;
             self.n_soon += 1;
         }
     }
@@ -225,13 +270,6 @@ impl<'a> Block<'a> {
     #[inline]
     pub fn n_outputs(&self) -> usize {
         self.n_outputs
-    }
-
-    /// Whether no output can be added.
-    #[must_use]
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.n_outputs == OUTPUTS
     }
 
     /// The loss L before the last step, from the scores it computed.
@@ -269,15 +307,11 @@ pub struct Pairs<'a> {
     /// The step size alpha.
     pub alpha: f32,
     n: usize,
-    inputs: [*mut f32; INPUTS],
-    errors_of: [*mut f32; INPUTS],
-    outputs: [*mut f32; INPUTS],
-    /// As in [`Block`], up to two rows for each pair.
-    soon: [*const f32; 2 * INPUTS],
-    n_soon: usize,
+    inputs: [Row<'a>; INPUTS],
+    errors_of: [Row<'a>; INPUTS],
+    outputs: [Row<'a>; INPUTS],
     scores: [f32; INPUTS],
     errors: [f32; INPUTS],
-    lives: PhantomData<Row<'a>>,
 }
 
 impl<'a> Pairs<'a> {
@@ -295,14 +329,11 @@ impl<'a> Pairs<'a> {
             stride,
             alpha: 0.0,
             n: 0,
-            inputs: [std::ptr::null_mut(); INPUTS],
-            errors_of: [std::ptr::null_mut(); INPUTS],
-            outputs: [std::ptr::null_mut(); INPUTS],
-            soon: [std::ptr::null(); 2 * INPUTS],
-            n_soon: 0,
+            inputs: [Row::NONE; INPUTS],
+            errors_of: [Row::NONE; INPUTS],
+            outputs: [Row::NONE; INPUTS],
             scores: [0.0; INPUTS],
             errors: [0.0; INPUTS],
-            lives: PhantomData,
         }
     }
 
@@ -317,19 +348,10 @@ impl<'a> Pairs<'a> {
     /// When there are [`INPUTS`] already.
     #[inline]
     pub fn push(&mut self, input: Row<'a>, error: Row<'a>, output: Row<'a>) {
-        self.inputs[self.n] = input.start;
-        self.errors_of[self.n] = error.start;
-        self.outputs[self.n] = output.start;
+        self.inputs[self.n] = input;
+        self.errors_of[self.n] = error;
+        self.outputs[self.n] = output;
         self.n += 1;
-    }
-
-    /// As [`Block::fetch`], for up to twice [`INPUTS`] rows.
-    #[inline]
-    pub fn fetch(&mut self, row: Row<'a>) {
-        if self.n_soon < 2 * INPUTS {
-            self.soon[self.n_soon] = row.start;
-            self.n_soon += 1;
-        }
     }
 
     /// The loss before the last step.
@@ -363,7 +385,7 @@ pub struct Mean<'a> {
 #[derive(Debug)]
 pub struct Span<'a> {
     stride: usize,
-    rows: Vec<*mut f32>,
+    rows: Vec<Row<'a>>,
     means: Vec<Mean<'a>>,
     /// Prefix sums, later differences: (rows + 1) x stride.
     sums: Vec<f32>,
@@ -397,7 +419,7 @@ impl<'a> Span<'a> {
     /// Adds rows.
     #[inline]
     pub fn rows(&mut self, rows: &[Row<'a>]) {
-        self.rows.extend(rows.iter().map(|row| row.start));
+        self.rows.extend_from_slice(rows);
     }
 
     /// Adds a mean over rows that were added before.

@@ -62,6 +62,12 @@ impl Lanes for f32x8 {
     }
 
     #[inline(always)]
+    unsafe fn load_eight(from: *const f32) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::load(from) }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller promises 8 valid floats.
         unsafe { to.cast::<[f32; 8]>().write(self.to_array()) }

@@ -90,10 +90,9 @@ fn every_block_steps_as_the_plain_formulas_say() {
 
                     let mut block = Block::new(stride);
                     // Leftovers of an earlier, larger block must not matter.
-                    for _ in 0..OUTPUTS {
-                        block.n_outputs += 1;
-                        block.weights = [3.0; 2 * LANES];
-                    }
+                    block.weights = [3.0; LANES];
+                    block.labels = [7.0; LANES];
+                    block.n_outputs = OUTPUTS;
                     block.clear_outputs();
                     block.alpha = 0.05;
                     for i in 0..m {

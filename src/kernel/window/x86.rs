@@ -83,6 +83,7 @@ impl Lanes for __m256 {
     methods! {
         splat(; x: f32) -> Self { _mm256_set1_ps(x) }
         load(; from: *const f32) -> Self { _mm256_loadu_ps(from) }
+        load_eight(; from: *const f32) -> Self { _mm256_loadu_ps(from) }
         store(self; to: *mut f32) { _mm256_storeu_ps(to, self) }
         add(self; other: Self) -> Self { _mm256_add_ps(self, other) }
         sub(self; other: Self) -> Self { _mm256_sub_ps(self, other) }
@@ -129,6 +130,7 @@ impl Lanes for __m512 {
     methods! {
         splat(; x: f32) -> Self { _mm512_set1_ps(x) }
         load(; from: *const f32) -> Self { _mm512_loadu_ps(from) }
+        load_eight(; from: *const f32) -> Self { _mm512_broadcast_f32x8(_mm256_loadu_ps(from)) }
         store(self; to: *mut f32) { _mm512_storeu_ps(to, self) }
         add(self; other: Self) -> Self { _mm512_add_ps(self, other) }
         sub(self; other: Self) -> Self { _mm512_sub_ps(self, other) }

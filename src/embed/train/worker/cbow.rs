@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::{CBOW_NOISE, GROUP, Worker, collect};
+use super::{CBOW_NOISE, GROUP, NOBODY, Worker, collect, even};
 use crate::embed::options::CbowGradient;
-use crate::kernel::window::{Mean, SOON};
+use crate::kernel::window::Mean;
 
 impl Worker<'_> {
     /// Trains the positions `from..to` of the kept document, a group at a time.
@@ -13,8 +13,7 @@ impl Worker<'_> {
         let n_noise = CBOW_NOISE * shared.options.negative;
         for first in (from..to).step_by(GROUP) {
             let last = (first + GROUP).min(to);
-            self.means_of(first, last, from);
-            let n = self.centers.len();
+            let n = self.means_of(first, last, from);
             if n == 0 {
                 continue;
             }
@@ -25,21 +24,19 @@ impl Worker<'_> {
             }
             if let Some(output) = &shared.output {
                 self.pairs.clear();
-                for (m, &center) in self.centers.iter().enumerate() {
+                for (m, &center) in self.centers[..n].iter().enumerate() {
                     self.pairs
                         .push(self.means[m], self.errors[m], output.row(center));
                 }
                 let drawn = (first - from) / GROUP * n_noise;
                 self.fetch_group(last, drawn + n_noise);
+                self.block.fetch_during(n_noise.div_ceil(even(n_noise)));
                 shared.steps.pairs(&mut self.pairs);
                 if measured {
                     self.add_loss(self.pairs.loss())?;
                 }
-                self.block.clear_inputs();
-                for m in 0..n {
-                    self.block.input(self.means[m], self.errors[m]);
-                }
-                collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], None);
+                self.block.inputs(&self.means, &self.errors, n);
+                collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], NOBODY);
                 self.noise_steps(None, 1.0 / CBOW_NOISE as f32, measured)?;
             } else {
                 shared.steps.clear(&mut self.span);
@@ -64,22 +61,29 @@ impl Worker<'_> {
         let n = self.kept.len();
         let entering = first + shared.options.window;
         for &row in &self.rows[entering.min(n)..(entering + GROUP).min(n)] {
-            self.pairs.fetch(row);
+            self.block.fetch(row);
         }
         for &id in &self.kept[first.min(n)..(first + GROUP).min(n)] {
-            self.pairs.fetch(output.row(id));
+            self.block.fetch(output.row(id));
         }
-        for &id in self.noise.iter().skip(drawn).take(SOON) {
+        for &id in self
+            .noise
+            .iter()
+            .skip(drawn)
+            .take(CBOW_NOISE * shared.options.negative)
+        {
             self.block.fetch(output.row(id));
         }
     }
 
-    /// Lays out the span of the positions `first..last`, the means of their contexts, and the centres.
-    fn means_of(&mut self, first: usize, last: usize, from: usize) {
+    /// Lays out the span of the positions `first..last`, the means of their contexts, and the centres. Returns how many
+    /// have a context.
+    fn means_of(&mut self, first: usize, last: usize, from: usize) -> usize {
         let options = self.shared.options;
         let corrected = options.cbow_gradient == CbowGradient::Corrected;
         self.span.clear();
-        self.centers.clear();
+        let mut n = 0;
+        self.centers = [NOBODY; GROUP];
         let mut windows = [(0, 0); GROUP];
         let (mut low, mut high) = (first, last);
         for (window, position) in windows.iter_mut().zip(first..last) {
@@ -93,7 +97,6 @@ impl Worker<'_> {
             if n_context == 0 {
                 continue;
             }
-            let m = self.centers.len();
             let inverse = 1.0 / n_context as f32;
             self.span.mean(Mean {
                 from: window_low - low,
@@ -106,10 +109,12 @@ impl Worker<'_> {
                 } else {
                     1.0
                 },
-                mean: self.means[m],
-                error: self.errors[m],
+                mean: self.means[n],
+                error: self.errors[n],
             });
-            self.centers.push(self.kept[position]);
+            self.centers[n] = self.kept[position];
+            n += 1;
         }
+        n
     }
 }
