@@ -428,6 +428,196 @@ fn what_a_trigger_sees_in_the_middle_of_a_replace_is_not_believed_afterwards() {
 }
 
 #[test]
+fn no_byte_of_a_small_index_can_change_unnoticed() {
+    let mut rng = StdRng::seed_from_u64(21);
+    let folder = Folder::new("every-byte");
+    let conn = common::open(folder.database());
+    words(&conn, 12, &mut rng);
+    conn.execute_batch("CREATE VIRTUAL TABLE words_index USING annoy(words, vector)")
+        .unwrap();
+    let query = vector(&mut rng, 8);
+    let truth = truth(&conn, &query, "cosine");
+    let file = folder.0.join(&folder.files()[0]);
+    let good = std::fs::read(&file).unwrap();
+    let ask = |bytes: &[u8], what: String| {
+        replace(&file, bytes);
+        let conn = common::open(folder.database());
+        let got = select(
+            &conn,
+            "SELECT rowid, distance FROM knn_annoy('words_index', ?1, 12)",
+            [&query],
+        );
+        assert_eq!(got, truth, "{what}");
+        info(&conn, "state")
+    };
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert!(
+            ask(&bad, format!("byte {at}")).starts_with("fallback"),
+            "byte {at}"
+        );
+    }
+    for len in (0..good.len()).step_by(7) {
+        assert!(
+            ask(&good[..len], format!("{len} bytes")).starts_with("fallback"),
+            "{len} bytes"
+        );
+    }
+    assert_eq!(ask(&good, "whole".to_owned()), "current");
+}
+
+#[test]
+fn changes_that_no_trigger_noted_are_noticed_at_first_use() {
+    let mut rng = StdRng::seed_from_u64(22);
+    for change in [
+        "DELETE FROM words WHERE id = (SELECT max(id) FROM words)",
+        "INSERT INTO words SELECT 9999, 'more', vector FROM words WHERE id = 10",
+        "INSERT INTO words SELECT -9999, 'less', vector FROM words WHERE id = 10",
+        "UPDATE words SET vector = (SELECT vector FROM words WHERE id = 10)",
+        "UPDATE words SET id = id + 1000000",
+    ] {
+        let folder = Folder::new("unnoticed");
+        let conn = common::open(folder.database());
+        words(&conn, 100, &mut rng);
+        conn.execute_batch(INDEX).unwrap();
+        conn.execute_batch(&format!("{change}; DELETE FROM words_index_changes"))
+            .unwrap();
+        let conn = common::open(folder.database());
+        check(&conn, &mut rng, change);
+        let conn = common::open(folder.database());
+        let _ = select(
+            &conn,
+            "SELECT rowid, distance FROM words_index WHERE vector MATCH ?1 AND k = 1",
+            [vector(&mut rng, 8)],
+        );
+        let error = common::error(
+            &conn,
+            "INSERT INTO words_index(words_index) VALUES('integrity-check')",
+        );
+        assert!(error.contains("no trigger noted"), "{change}: {error}");
+        conn.execute_batch("INSERT INTO words_index(words_index) VALUES('refresh')")
+            .unwrap();
+        conn.execute_batch("INSERT INTO words_index(words_index) VALUES('integrity-check')")
+            .unwrap();
+        assert_eq!(info(&conn, "state"), "current");
+    }
+}
+
+#[test]
+fn auto_refresh_waits_until_enough_has_changed() {
+    let mut rng = StdRng::seed_from_u64(23);
+    let conn = common::memory();
+    words(&conn, 200, &mut rng);
+    conn.execute_batch(
+        "CREATE VIRTUAL TABLE words_index USING annoy(words, vector, auto_refresh=0.1)",
+    )
+    .unwrap();
+    let maybe = "INSERT INTO words_index(words_index) VALUES('auto-refresh')";
+    for (changed, state) in [(1, "pending"), (19, "pending"), (20, "current")] {
+        conn.execute(
+            "UPDATE words SET vector = zeroblob(32) WHERE id < ?1 * 3 - 20",
+            [changed],
+        )
+        .unwrap();
+        conn.execute_batch(maybe).unwrap();
+        assert_eq!(info(&conn, "state"), state, "{changed} changed");
+        check(&conn, &mut rng, "auto-refresh");
+    }
+    assert_eq!(
+        common::error(
+            &conn,
+            "CREATE VIRTUAL TABLE other USING annoy(words, vector, auto_refresh=2)"
+        ),
+        "auto_refresh must be a number from 0 to 1, got 2"
+    );
+}
+
+#[test]
+fn a_database_that_moves_is_answered_for() {
+    let mut rng = StdRng::seed_from_u64(24);
+    let folder = Folder::new("moves");
+    let conn = common::open(folder.database());
+    words(&conn, 100, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    conn.execute_batch("UPDATE words SET vector = zeroblob(32) WHERE id = 10")
+        .unwrap();
+    let into = |name: &str| folder.0.join(name);
+    let rebuild = "INSERT INTO words_index(words_index) VALUES('rebuild')";
+    // Without its files.
+    conn.execute("VACUUM INTO ?1", [into("into.db").to_str().unwrap()])
+        .unwrap();
+    std::fs::copy(folder.database(), into("copy.db")).unwrap();
+    for name in ["into.db", "copy.db"] {
+        let copy = common::open(into(name));
+        check(&copy, &mut rng, name);
+        assert!(info(&copy, "state").starts_with("fallback"), "{name}");
+        copy.execute_batch(rebuild).unwrap();
+        check(&copy, &mut rng, name);
+        assert_eq!(info(&copy, "state"), "current", "{name}");
+    }
+    // Two databases in one folder do not meet; a VACUUM keeps the index.
+    conn.execute_batch("VACUUM").unwrap();
+    check(&conn, &mut rng, "vacuum");
+    assert_eq!(
+        (&*info(&conn, "state"), folder.files().len()),
+        ("pending", 3)
+    );
+    #[cfg(unix)]
+    {
+        let other = Folder::new("moves-links");
+        std::os::unix::fs::symlink(folder.database(), other.database()).unwrap();
+        let linked = common::open(other.database());
+        check(&linked, &mut rng, "symbolic link");
+        assert_eq!(info(&linked, "state"), "pending");
+        linked.execute_batch(rebuild).unwrap();
+        assert_eq!(other.files(), [""; 0]);
+        check(&conn, &mut rng, "rebuilt by way of a link");
+        assert_eq!(info(&conn, "state"), "current");
+    }
+    // The table goes, and another comes by its name.
+    conn.execute_batch(
+        "CREATE TABLE kept AS SELECT * FROM words; DROP TABLE words;
+         CREATE TABLE words(id INTEGER PRIMARY KEY, word TEXT UNIQUE, vector BLOB);
+         INSERT INTO words SELECT * FROM kept WHERE id % 2",
+    )
+    .unwrap();
+    check(&conn, &mut rng, "another table");
+    conn.execute_batch(rebuild).unwrap();
+    check(&conn, &mut rng, "rebuilt");
+    assert_eq!(info(&conn, "state"), "current");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_that_somebody_planted_is_not_followed() {
+    let mut rng = StdRng::seed_from_u64(25);
+    let folder = Folder::new("planted");
+    let conn = common::open(folder.database());
+    words(&conn, 50, &mut rng);
+    let precious = folder.0.join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let pid = std::process::id();
+    for name in [
+        "app.db-words_index-1.annoy".to_owned(),
+        format!("app.db-words_index-1.annoy.tmp-{pid}"),
+    ] {
+        std::os::unix::fs::symlink(&precious, folder.0.join(name)).unwrap();
+    }
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "built");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    let files = folder.files();
+    assert_eq!(files.len(), 1);
+    let file = folder.0.join(&files[0]);
+    assert!(!file.is_symlink());
+    let mode = |path: &Path| {
+        std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions())
+    };
+    assert_eq!(mode(&file), mode(&folder.database()));
+}
+
+#[test]
 fn a_build_sweeps_what_crashes_left_and_nothing_else() {
     let mut rng = StdRng::seed_from_u64(15);
     let folder = Folder::new("sweep");

@@ -9,12 +9,20 @@ use crate::kernel::codes::LANES;
 use crate::kernel::scan::factors;
 
 impl<B: AsRef<[u8]>> Forest<B> {
+    /// Checks the checksums of those sections that have at most so many bytes: of a small file, all of it.
+    ///
+    /// # Errors
+    /// When one does not match; the message says which.
+    pub fn verify_sections(&self, most: usize) -> Result<()> {
+        self.layout.verify(self.bytes.as_ref(), most)
+    }
+
     /// Reads the whole file: every checksum, and whether its parts agree with one another.
     ///
     /// # Errors
     /// When anything does not fit; the message says what.
     pub fn verify(&self) -> Result<()> {
-        self.layout.verify(self.bytes.as_ref())?;
+        self.verify_sections(usize::MAX)?;
         let n = self.len();
         let ids = self.ids();
         let by_id: &[u32] = self.section(Kind::ById);

@@ -180,6 +180,14 @@ impl<B: AsRef<[u8]>> Forest<B> {
         self.section(Kind::Ids)
     }
 
+    /// At most `n` rowids, the smallest and the largest among them, the others evenly between.
+    pub fn spread(&self, n: usize) -> impl Iterator<Item = i64> + '_ {
+        let (ids, by_id) = (self.ids(), self.section::<u32>(Kind::ById));
+        let (last, steps) = (by_id.len().saturating_sub(1), n.max(2) - 1);
+        let ranks = (0..=steps.min(last)).map(move |i| i * last / steps.min(last).max(1));
+        ranks.filter_map(|r| ids.get(*by_id.get(r)? as usize).copied())
+    }
+
     /// Whether a row is in the index.
     #[must_use]
     pub fn contains(&self, rowid: i64) -> bool {

@@ -13,6 +13,9 @@
 //!
 //! A database in memory has no folder: its images are kept by the connection.
 
+#[cfg(test)]
+mod steps;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -29,6 +32,10 @@ use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::sql::Session;
 use crate::sql::vtab::{Args, Change, Cursor, Origin, Output, Plan, Table};
+
+/// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
+/// `integrity-check`.
+const CHECKED: usize = 1 << 20;
 
 /// The bytes of an index: a map of a published file, or memory.
 pub(crate) enum Store {
@@ -211,9 +218,17 @@ impl Ledger {
     }
 }
 
+/// Every step that changes a file goes through here, where tests fail it or look at what a crash would leave.
+fn step(_what: &str) -> io::Result<()> {
+    #[cfg(test)]
+    return steps::step(_what);
+    #[cfg(not(test))]
+    Ok(())
+}
+
 /// Removes a file. One that stays costs disk space and nothing else; the next build sweeps it.
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
+    if let Err(error) = step("remove").and_then(|()| fs::remove_file(path))
         && error.kind() != io::ErrorKind::NotFound
     {
         crate::sql::work::log(&format!("cannot remove {}: {error}", path.display()));
@@ -271,8 +286,9 @@ pub(crate) fn publish(
     let temporary = PathBuf::from(temporary);
     let written = write(&database, &temporary, &path, image);
     if written.is_err() {
-        // What could not be written whole must not stay.
+        // What could not be written whole must not stay; nor what has its name already, if the folder can't be synced.
         let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(&path);
     }
     written.with_context(|| {
         format!(
@@ -291,25 +307,47 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    step("create")?;
     let file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(temporary)?;
     if let Ok(metadata) = fs::metadata(database) {
+        step("permissions")?;
         file.set_permissions(metadata.permissions())?;
     }
-    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut out = BufWriter::with_capacity(1 << 20, Stepping(file));
     image.write_to(&mut out)?;
     out.flush()?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
+    let Stepping(file) = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    step("sync")?;
+    file.sync_all()?;
+    step("rename")?;
     fs::rename(temporary, path)?;
     // A folder cannot be opened everywhere; where it can, the new name must reach the disk before the catalogue.
     if let Ok(folder) = File::open(folder_of(path)) {
+        step("sync folder")?;
         folder.sync_all()?;
     }
     Ok(())
+}
+
+/// A file whose writes are steps.
+struct Stepping(File);
+
+impl Write for Stepping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = step("write") {
+            // As a full disk does it: a part fits.
+            let _ = self.0.write(&bytes[..bytes.len() / 2]);
+            return Err(error);
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Removes what crashes have left: temporary files, and every generation but the `current` ones and those that the open
@@ -392,6 +430,7 @@ pub(crate) fn rename(
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
+            step("link")?;
             if fs::hard_link(&from, &to).is_err() {
                 fs::copy(&from, &to).with_context(|| {
                     format!("cannot copy {} to {}", from.display(), to.display())
@@ -473,6 +512,9 @@ pub(crate) fn open(
             part.checksum.unwrap_or_default()
         );
     }
+    forest
+        .verify_sections(CHECKED)
+        .with_context(|| format!("the index file {}", path.display()))?;
     let open = Arc::new(forest);
     let mut ledger = ledger(session);
     ledger.open.retain(|_, forest| forest.strong_count() > 0);

@@ -15,10 +15,13 @@ pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 4] = ["metric", "trees", "seed", "threads"];
+const NAMES: [&str; 5] = ["metric", "trees", "seed", "threads", "auto_refresh"];
+
+/// Part of the rows that must have changed for `auto-refresh` to do anything, unless told otherwise.
+const DEFAULT_AUTO_REFRESH: f64 = 0.05;
 
 /// How an index is built. Kept in its catalogue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IndexOptions {
     /// Name of the metric.
     pub(crate) metric: String,
@@ -28,6 +31,8 @@ pub(crate) struct IndexOptions {
     pub(crate) seed: u64,
     /// Threads of the build; 0: all there are. The file does not depend on it.
     pub(crate) threads: usize,
+    /// Part of the rows, 0..=1, that must have changed for the command `auto-refresh` to do anything.
+    pub(crate) auto_refresh: f64,
 }
 
 impl Default for IndexOptions {
@@ -37,6 +42,7 @@ impl Default for IndexOptions {
             trees: DEFAULT_TREES,
             seed: 1,
             threads: 0,
+            auto_refresh: DEFAULT_AUTO_REFRESH,
         }
     }
 }
@@ -49,7 +55,7 @@ impl IndexOptions {
 }
 
 /// What CREATE VIRTUAL TABLE says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Declaration {
     pub(crate) table: String,
     pub(crate) column: String,
@@ -82,6 +88,12 @@ impl Declaration {
                 "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
                 "threads" => options.threads = number(name, &value, 0, 1024)? as usize,
+                "auto_refresh" => {
+                    options.auto_refresh = match value.parse::<f64>() {
+                        Ok(part) if (0.0..=1.0).contains(&part) => part,
+                        _ => bail!("auto_refresh must be a number from 0 to 1, got {value}"),
+                    }
+                }
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
                     NAMES.join(", "),
@@ -149,7 +161,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
@@ -157,7 +169,7 @@ mod tests {
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

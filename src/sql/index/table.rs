@@ -11,6 +11,8 @@
 //! Without MATCH it gives the rowids and vectors of the table.
 //!
 //! Commands: `rebuild` reads the whole table and publishes a new file; `refresh` takes in what has changed since;
+//! `auto-refresh` does so if that is at least the part `auto_refresh` of the rows, and is cheap otherwise: to be given by a
+//! writer before it commits, or by a job at night. Nobody who reads ever waits for it.
 //! `integrity-check` verifies every byte of the files and every vector against the table.
 
 use std::cell::RefCell;
@@ -22,7 +24,7 @@ use rusqlite::types::ValueRef;
 
 use super::names::IndexName;
 use super::options::Declaration;
-use super::reader::Reader;
+use super::reader::{Reader, bits_equal};
 use super::{build, catalog, files};
 use crate::spelling::did_you_mean;
 use crate::sql::knn::stream::Stream;
@@ -33,7 +35,7 @@ use crate::sql::source::Source;
 use crate::sql::vtab::{Args, Change, Cursor, Op, Origin, Output, Plan, Table};
 
 /// The commands.
-const COMMANDS: [&str; 3] = ["rebuild", "refresh", "integrity-check"];
+const COMMANDS: [&str; 4] = ["rebuild", "refresh", "auto-refresh", "integrity-check"];
 
 const VECTOR: i32 = 0;
 const DISTANCE: i32 = 1;
@@ -72,6 +74,12 @@ impl Index {
         match command {
             "rebuild" => self.rebuild(&index),
             "refresh" => self.refresh(&index),
+            "auto-refresh" => {
+                if self.is_due(&index)? {
+                    self.refresh(&index)?;
+                }
+                Ok(())
+            }
             "integrity-check" => match self.fault()? {
                 Some(fault) => bail!("{fault}"),
                 None => Ok(()),
@@ -109,6 +117,18 @@ impl Index {
         )?;
         drop(reader);
         if folded { Ok(()) } else { self.rebuild(index) }
+    }
+
+    /// Whether as many rows have changed as `auto_refresh` says.
+    fn is_due(&self, index: &IndexName) -> Result<bool> {
+        let settings = catalog::settings(self.conn(), index)?;
+        let items = catalog::built(self.conn(), index)?.items as f64;
+        let changed: i64 = self.conn().query_row(
+            &format!("SELECT count(*) FROM {}", index.changes()),
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(changed > 0 && changed as f64 >= settings.options.auto_refresh * items)
     }
 
     fn rebuild(&self, index: &IndexName) -> Result<()> {
@@ -188,11 +208,6 @@ impl Index {
         }
         Ok(None)
     }
-}
-
-/// Whether two vectors have the same bytes; 0 and -0 do not.
-fn bits_equal(a: &[f32], b: &[f32]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
 }
 
 impl Table for Index {
