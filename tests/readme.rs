@@ -1,4 +1,4 @@
-//! Every SQL block of README.md runs, in order, on one database; a line `--> a|b` is the next row of the statement
+//! Every SQL block of README.md runs, in order, on one database, and so does every one of sql/coming_from.md; a line `--> a|b` is the next row of the statement
 //! before it, as the sqlite3 shell would print it. A statement without such lines may give any rows.
 
 mod common;
@@ -62,16 +62,11 @@ fn add_writefile(conn: &Connection) {
     .unwrap();
 }
 
-#[test]
-fn every_sql_block_of_the_readme_does_what_it_says() {
-    let readme = include_str!("../README.md");
-    let folder = tempfile::tempdir().unwrap();
-    // The other test of this process reads no file.
-    std::env::set_current_dir(folder.path()).unwrap();
-    std::fs::write("corpus.txt", corpus()).unwrap();
-    let conn = common::open("app.db");
+/// Runs every SQL block of a page on one database; returns how many rows it promises.
+fn run(page: &str, database: &str) -> usize {
+    let conn = common::open(database);
     add_writefile(&conn);
-    let blocks = blocks(readme, "sql");
+    let blocks = blocks(page, "sql");
     assert!(blocks.len() >= 6, "{}", blocks.len());
     let mut promised = 0;
     for (sql, expected) in blocks.iter().flat_map(|block| statements(block)) {
@@ -84,7 +79,19 @@ fn every_sql_block_of_the_readme_does_what_it_says() {
             promised += expected.len();
         }
     }
+    promised
+}
+
+#[test]
+fn every_sql_block_of_our_pages_does_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    // The other test of this process reads no file.
+    std::env::set_current_dir(folder.path()).unwrap();
+    std::fs::write("corpus.txt", corpus()).unwrap();
+    let promised = run(include_str!("../README.md"), "app.db");
     assert!(promised >= 15, "{promised}");
+    let promised = run(include_str!("../sql/coming_from.md"), "other.db");
+    assert!(promised >= 25, "{promised}");
 }
 
 #[test]

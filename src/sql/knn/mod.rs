@@ -173,8 +173,10 @@ pub(crate) fn plan_search(
     }
     // A search costs about as much as reading a few hundred rows; without k it may give very many.
     let one = sets.iter().any(|(_, many)| !many);
-    if one {
-        plan.cost(500.0, 1);
+    if one && !has_k {
+        // As dear as a search of all: else a join with an equality on another column of its table would search once for
+        // each row that SQLite expects there, which without ANALYZE are ten and may be all.
+        plan.cost(5_000.0, 1);
     } else if has_k || number & bits::LIMIT != 0 {
         plan.cost(500.0, 20);
     } else if !sets.is_empty() {
