@@ -505,6 +505,69 @@ fn changes_that_no_trigger_noted_are_noticed_at_first_use() {
 }
 
 #[test]
+fn many_changes_at_once_are_searched_exactly_and_approximately() {
+    let mut rng = StdRng::seed_from_u64(26);
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB); CREATE VIEW bare AS SELECT id, v FROM t",
+    )
+    .unwrap();
+    let mut put = |from: i64, to: i64| {
+        conn.execute_batch("BEGIN").unwrap();
+        for id in from..to {
+            conn.execute("REPLACE INTO t VALUES(?1, ?2)", (id, vector(&mut rng, 64)))
+                .unwrap();
+        }
+        conn.execute_batch("COMMIT").unwrap();
+    };
+    put(0, 12_000);
+    conn.execute_batch("CREATE VIRTUAL TABLE ix USING annoy(t, v)")
+        .unwrap();
+    // Scanned; coded; with lists; changed again; gone again.
+    for (from, to) in [
+        (0, 1000),
+        (1000, 4000),
+        (11_000, 17_000),
+        (500, 2000),
+        (0, 0),
+    ] {
+        put(from, to);
+        if from == to {
+            conn.execute_batch("DELETE FROM t WHERE id % 3 = 0 AND id < 5000")
+                .unwrap();
+        }
+        let (mut found, queries) = (0, 30);
+        let mut other = StdRng::seed_from_u64(from as u64);
+        for _ in 0..queries {
+            let query = vector(&mut other, 64);
+            let truth = select(
+                &conn,
+                "SELECT rowid, distance FROM knn_exact('bare', 'v', ?1, 10)",
+                [&query],
+            );
+            let exact = select(
+                &conn,
+                "SELECT rowid, distance FROM knn_exact('t', 'v', ?1, 10)",
+                [&query],
+            );
+            assert_eq!(exact, truth, "{from}..{to}");
+            let near = select(
+                &conn,
+                "SELECT rowid, distance FROM knn_annoy('ix', ?1, 10)",
+                [&query],
+            );
+            assert_eq!(near.len(), 10);
+            found += near.iter().filter(|hit| truth.contains(hit)).count();
+        }
+        assert!(
+            found * 100 >= queries * 10 * 88,
+            "{from}..{to}: {found} of {}",
+            queries * 10
+        );
+    }
+}
+
+#[test]
 fn auto_refresh_waits_until_enough_has_changed() {
     let mut rng = StdRng::seed_from_u64(23);
     let conn = common::memory();

@@ -25,7 +25,7 @@ use crate::vector::Metric;
 
 /// Below this number of rows `knn_annoy` answers exactly unless it is told a budget: measured, an exact search of the
 /// codes is then as fast as one through the trees.
-pub(super) const BREAK_EVEN: usize = 10_000;
+const BREAK_EVEN: usize = 10_000;
 
 /// A thread of an exact search should have this much of a plane to read: about two milliseconds.
 const PLANE_EACH: usize = 32 << 20;
