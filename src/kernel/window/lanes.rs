@@ -8,7 +8,7 @@
     reason = "loops over constant bounds, which unroll; several arrays share each index"
 )]
 
-use super::{Block, INPUTS, LANES, PAD, Pairs, SOON, Span};
+use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
 
 /// A register of N floats. N divides [`PAD`].
 ///
@@ -124,15 +124,18 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     unsafe {
         // An odd last input is paired with itself: its second scores are computed for nobody.
         b.inputs[b.n_inputs] = b.inputs[b.n_inputs - 1];
-        // Before each pair of inputs and each piece of the update some rows are fetched.
+        // Before each pair of inputs and each piece of the update some lines are fetched: a short row as a whole, of long
+        // ones not too much at once.
+        let row = b.stride / PAD;
         let places = b.n_inputs.div_ceil(2) + b.stride.div_ceil(pieces::<V>() * V::N);
         let n_soon = match b.soon_steps {
             1 => b.n_soon - b.next_soon,
             steps => (b.n_soon - b.next_soon).div_ceil(steps),
         };
         let mut soon = Soon {
-            at_once: 1 + usize::from(n_soon > places) + usize::from(n_soon > 2 * places),
-            from: b.next_soon,
+            lines: (n_soon * row).div_ceil(places).max(row.min(8)),
+            row: b.next_soon,
+            column: 0,
             to: b.next_soon + n_soon,
         };
         let mut i = 0;
@@ -146,8 +149,6 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
             exclude(b);
         }
         update::<V, K>(b, &mut soon);
-        soon.at_once = SOON;
-        soon.fetch::<V>(b);
         b.next_soon = soon.to;
         b.soon_steps = b.soon_steps.max(2) - 1;
         if b.next_soon == b.n_soon {
@@ -156,26 +157,33 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     }
 }
 
-/// Which of the rows that a later step needs are to be fetched yet.
+/// What of the rows that a later step needs is to be fetched yet: from a column of a row on.
 struct Soon {
-    at_once: usize,
-    from: usize,
+    /// Cache lines at a time.
+    lines: usize,
+    row: usize,
+    column: usize,
     to: usize,
 }
 
 impl Soon {
-    /// Asks for all cache lines of the next rows.
+    /// Asks for the next cache lines.
     #[inline(always)]
     fn fetch<V: Lanes>(&mut self, b: &Block<'_>) {
-        let to = self.to.min(self.from + self.at_once);
-        for row in &b.soon[self.from..to] {
-            let mut line = 0;
-            while line < b.stride {
-                V::fetch(row.start.wrapping_add(line));
-                line += PAD;
+        let mut floats = self.lines * PAD;
+        while floats > 0 && self.row < self.to {
+            let row = b.soon[self.row].start;
+            let end = b.stride.min(self.column + floats);
+            floats -= end - self.column;
+            while self.column < end {
+                V::fetch(row.wrapping_add(self.column));
+                self.column += PAD;
+            }
+            if end == b.stride {
+                self.row += 1;
+                self.column = 0;
             }
         }
-        self.from = to;
     }
 }
 
