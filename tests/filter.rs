@@ -312,7 +312,13 @@ fn a_filtered_search_says_which_way_it_went() {
     let many = path(
         "SELECT rowid FROM knn_annoy('ix', zeroblob(48), 10) WHERE rowid IN (SELECT id FROM p WHERE id % 2 = 0)",
     );
-    assert_eq!(many.0, "index");
+    // Of 20,000 rows an exact search costs as little as a scan of lists.
+    assert!(
+        ["index", "index, exactly"].contains(&many.0.as_str()),
+        "{}",
+        many.0
+    );
+    assert_eq!(many.1, 0);
     let none = path(
         "SELECT rowid FROM knn_exact('t', 'v', zeroblob(48), 10) WHERE rowid IN (SELECT id FROM t WHERE kind = 3 LIMIT 20)",
     );

@@ -275,7 +275,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "INSERT INTO ix(ix) VALUES('rebild')",
-            "unknown command 'rebild': the commands are rebuild, refresh, integrity-check; did you mean 'rebuild'?",
+            "unknown command 'rebild': the commands are rebuild, refresh, auto-refresh, integrity-check; did you mean 'rebuild'?",
         ),
         (
             "INSERT INTO ix(v) VALUES('[1,0]')",

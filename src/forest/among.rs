@@ -22,7 +22,7 @@ use crate::kernel::scan::BLOCK;
 impl<B: AsRef<[u8]> + Sync> Forest<B> {
     /// Nanoseconds to look at the rows of a set by position.
     fn by_position(&self, among: &RowSet) -> f64 {
-        among.len() as f64 * (70.0 + self.space.work() as f64 / 8.0)
+        among.len() as f64 * (45.0 + self.space.work() as f64 / 8.0)
     }
 
     /// Nanoseconds to read the plane.
@@ -88,14 +88,19 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         let part = (among.len() as f64 / self.len() as f64).clamp(1e-9, 1.0);
         let exact = self.by_position(among).min(self.by_plane());
         let mut reach = (ask.k as f64 / part).ceil();
+        let mut spent = 0.0;
         loop {
             if reach >= self.len() as f64 {
                 return None;
             }
             let effort = self.effort(recall, reach as usize)?;
-            if self.by_lists(&lists, effort, part) > exact {
+            // What is spent on a scan that finds too few rows is lost: half of an exact search at most, and little on a
+            // second one.
+            let cost = self.by_lists(&lists, effort, part);
+            if spent + cost > exact * if spent > 0.0 { 0.3 } else { 0.5 } {
                 return None;
             }
+            spent += cost;
             let hits = self.scan(query, ask, s, stats, |scan, s| {
                 scan.lists(&lists, effort, s);
             });

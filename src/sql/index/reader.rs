@@ -317,18 +317,22 @@ impl Reader {
         for query in queries {
             self.check_dim(query, main.dim())?;
         }
-        // The first search may be the only one; from the second on it pays to have the pages at hand.
+        self.warm(main);
+        let mut best = Self::best(queries, wanted);
+        for part in &self.parts {
+            self.exact_in(part, queries, wanted, &mut best, scratch, stats);
+        }
+        Ok(self.with_pending(queries, wanted, None, best, scratch, stats))
+    }
+
+    /// The first search may be the only one; from the second on it pays to have the pages at hand.
+    fn warm(&self, main: &Open) {
         if self.searched.get() < 2 {
             self.searched.set(self.searched.get() + 1);
             if self.searched.get() == 2 {
                 main.bytes().bring_near(&main.exact_parts());
             }
         }
-        let mut best = Self::best(queries, wanted);
-        for part in &self.parts {
-            self.exact_in(part, queries, wanted, &mut best, scratch, stats);
-        }
-        Ok(self.with_pending(queries, wanted, None, best, scratch, stats))
     }
 
     /// The nearest rows of each query as far as the budget finds them.
@@ -349,6 +353,10 @@ impl Reader {
         }
         for query in queries {
             self.check_dim(query, main.dim())?;
+        }
+        if wanted.among.is_some() {
+            // It may look at rows of the set wherever they are.
+            self.warm(main);
         }
         let mut best = Self::best(queries, wanted);
         for part in &self.parts {
