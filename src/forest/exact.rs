@@ -577,6 +577,21 @@ impl<B: AsRef<[u8]>> Forest<B> {
         [Kind::Plane, Kind::Codes].map(|kind| self.layout.range(kind))
     }
 
+    /// The sections that an approximate search reads here and there.
+    #[must_use]
+    pub fn scattered_parts(&self) -> [std::ops::Range<usize>; 7] {
+        [
+            Kind::Codes,
+            Kind::Ids,
+            Kind::ById,
+            Kind::Lists,
+            Kind::Vectors,
+            Kind::ListRows,
+            Kind::ListCodes,
+        ]
+        .map(|kind| self.layout.range(kind))
+    }
+
     /// The bytes of the file.
     #[must_use]
     pub fn bytes(&self) -> &B {

@@ -46,6 +46,20 @@ pub(crate) enum Store {
 }
 
 impl Store {
+    /// Says that parts of a map will be read here and there: what is not in memory comes page by page, instead of 32
+    /// pages around each, which for a few hundred places is most of the file.
+    fn scattered(&self, parts: &[Range<usize>]) {
+        #[cfg(unix)]
+        if let Store::Map(map) = self {
+            for part in parts {
+                // Advice: without it a cold search reads more, and is as right.
+                let _ = map.advise_range(memmap2::Advice::Random, part.start, part.len());
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = parts;
+    }
+
     /// Brings parts of a map near, as far as the system lets itself be asked: each page that is touched first in a
     /// search costs as much as scoring some rows.
     pub(crate) fn bring_near(&self, parts: &[Range<usize>]) {
@@ -512,6 +526,7 @@ pub(crate) fn open(
             part.checksum.unwrap_or_default()
         );
     }
+    forest.bytes().scattered(&forest.scattered_parts());
     forest
         .verify_sections(CHECKED)
         .with_context(|| format!("the index file {}", path.display()))?;
