@@ -577,19 +577,10 @@ impl<B: AsRef<[u8]>> Forest<B> {
         [Kind::Plane, Kind::Codes].map(|kind| self.layout.range(kind))
     }
 
-    /// The sections that an approximate search reads here and there.
+    /// The section that an exact search reads from its beginning to its end.
     #[must_use]
-    pub fn scattered_parts(&self) -> [std::ops::Range<usize>; 7] {
-        [
-            Kind::Codes,
-            Kind::Ids,
-            Kind::ById,
-            Kind::Lists,
-            Kind::Vectors,
-            Kind::ListRows,
-            Kind::ListCodes,
-        ]
-        .map(|kind| self.layout.range(kind))
+    pub fn streamed_part(&self) -> std::ops::Range<usize> {
+        self.layout.range(Kind::Plane)
     }
 
     /// The bytes of the file.

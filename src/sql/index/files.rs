@@ -46,20 +46,6 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// Says that parts of a map will be read here and there: what is not in memory comes page by page, instead of 32
-    /// pages around each, which for a few hundred places is most of the file.
-    fn scattered(&self, parts: &[Range<usize>]) {
-        #[cfg(unix)]
-        if let Store::Map(map) = self {
-            for part in parts {
-                // Advice: without it a cold search reads more, and is as right.
-                let _ = map.advise_range(memmap2::Advice::Random, part.start, part.len());
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = parts;
-    }
-
     /// Brings parts of a map near, as far as the system lets itself be asked: each page that is touched first in a
     /// search costs as much as scoring some rows.
     pub(crate) fn bring_near(&self, parts: &[Range<usize>]) {
@@ -526,7 +512,6 @@ pub(crate) fn open(
             part.checksum.unwrap_or_default()
         );
     }
-    forest.bytes().scattered(&forest.scattered_parts());
     forest
         .verify_sections(CHECKED)
         .with_context(|| format!("the index file {}", path.display()))?;
@@ -549,7 +534,17 @@ fn map(path: &Path) -> Result<Forest<Store>> {
     // a hostile process with write access to the database's folder does to a map is beyond any check here; the docs
     // say so.
     let map = unsafe { Mmap::map(&file) }.with_context(describe)?;
-    Forest::open(Store::Map(map)).with_context(describe)
+    // What is not in memory is to come page by page, instead of many pages around each: for the few hundred places of a
+    // search that would be most of the file. Only the plane is read from end to end. (Advice: nothing depends on it.)
+    #[cfg(unix)]
+    let _ = map.advise(memmap2::Advice::Random);
+    let forest = Forest::open(Store::Map(map)).with_context(describe)?;
+    #[cfg(unix)]
+    if let Store::Map(map) = forest.bytes() {
+        let plane = forest.streamed_part();
+        let _ = map.advise_range(memmap2::Advice::Normal, plane.start, plane.len());
+    }
+    Ok(forest)
 }
 
 /// `annoy_files`: the ear that hears transactions end.
