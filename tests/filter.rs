@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{one, rows};
+use common::{ids, one, rows};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
@@ -49,16 +49,6 @@ fn points(seed: u64) -> Connection {
     )
     .unwrap();
     conn
-}
-
-fn ids(conn: &Connection, sql: &str) -> Vec<i64> {
-    rows(conn, sql)
-        .into_iter()
-        .map(|row| match row[0] {
-            Value::Integer(i) => i,
-            ref other => panic!("{sql}: {other:?}"),
-        })
-        .collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::ids;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -19,16 +20,6 @@ fn line(n: i64) -> Connection {
     conn.execute_batch("CREATE VIRTUAL TABLE ix USING annoy(p, v, metric=l2)")
         .unwrap();
     conn
-}
-
-fn ids(conn: &Connection, sql: &str) -> Vec<i64> {
-    common::rows(conn, sql)
-        .into_iter()
-        .map(|row| match row[0] {
-            Value::Integer(i) => i,
-            ref other => panic!("{sql}: {other:?}"),
-        })
-        .collect()
 }
 
 #[test]

@@ -54,3 +54,14 @@ pub fn error(conn: &Connection, sql: &str) -> String {
         Err(error) => error.to_string(),
     }
 }
+
+/// The first column of a statement: integers.
+pub fn ids(conn: &Connection, sql: &str) -> Vec<i64> {
+    rows(conn, sql)
+        .into_iter()
+        .map(|row| match row[0] {
+            Value::Integer(i) => i,
+            ref other => panic!("{sql}: {other:?}"),
+        })
+        .collect()
+}
