@@ -10,8 +10,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -31,7 +31,11 @@ const LOG: Duration = Duration::from_secs(10);
 /// The number of threads that an option asks for; 0 asks for all there are.
 pub(crate) fn threads(option: usize) -> usize {
     match option {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => {
+            // Asked once: the system reads files to answer, in the time of a small search.
+            static ALL: OnceLock<usize> = OnceLock::new();
+            *ALL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+        }
         n => n,
     }
 }
