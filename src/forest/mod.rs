@@ -59,6 +59,7 @@ pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use filter::{Filter, RowSet};
 pub use image::Image;
+pub(crate) use random::Random;
 pub use scan::RowScan;
 pub use search::{Budget, Scratch};
 pub use topk::{Hit, TopK};

@@ -5,6 +5,7 @@
 //! progress. Functions that write or touch files are DIRECTONLY: no view, trigger or schema of a database that somebody
 //! else wrote can call them.
 
+mod annoy_file;
 mod index;
 mod info;
 mod knn;
@@ -50,6 +51,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     vtab::function::register::<text_lines::TextLines>(conn, &session)?;
     vtab::function::register::<time::Time>(conn, &session)?;
     index::register(conn, &session)?;
+    annoy_file::register(conn, &session)?;
     scan::register(conn, &session)?;
     knn::register(conn, &session)?;
     vtab::function::register::<knn::LastStats>(conn, &session)?;

@@ -99,14 +99,15 @@ impl Wanted {
 }
 
 /// A file that appears when it is complete.
-struct Pending {
+pub(crate) struct Pending {
     path: PathBuf,
     partial: PathBuf,
     is_done: bool,
 }
 
 impl Pending {
-    fn create(path: &str, replace: bool) -> Result<(Pending, BufWriter<File>)> {
+    /// Begins a file that is to appear under `path`.
+    pub(crate) fn create(path: &str, replace: bool) -> Result<(Pending, BufWriter<File>)> {
         let path = PathBuf::from(path);
         if !replace && path.symlink_metadata().is_ok() {
             bail!(
@@ -130,7 +131,8 @@ impl Pending {
         Ok((pending, BufWriter::with_capacity(1 << 18, file)))
     }
 
-    fn publish(mut self, out: BufWriter<File>) -> Result<u64> {
+    /// Lets the file appear; returns its bytes.
+    pub(crate) fn publish(mut self, out: BufWriter<File>) -> Result<u64> {
         let file = out.into_inner()?;
         file.sync_all()?;
         let bytes = file.metadata()?.len();

@@ -37,6 +37,13 @@ mod update;
 mod word2vec;
 mod words;
 
+// What a function that reads or writes files and makes tables needs, here and in `annoy_file`.
+pub(super) use caller::connection;
+pub(super) use export::Pending;
+pub(super) use place::Place;
+pub(super) use request::{Surface, options, text};
+pub(super) use savepoint::all_or_nothing;
+
 use std::sync::Arc;
 
 use rusqlite::Connection;

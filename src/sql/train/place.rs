@@ -7,7 +7,7 @@ use crate::sql::quote;
 
 /// A schema and the name of a model in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     schema: String,
     name: String,
 }
@@ -17,7 +17,7 @@ const SUFFIX: &str = "_model";
 
 impl Place {
     /// Where a model of this name is to be made: `name` in `main`, or `schema.name` in that schema.
-    pub(super) fn for_new(conn: &Connection, given: &str) -> Result<Place> {
+    pub(crate) fn for_new(conn: &Connection, given: &str) -> Result<Place> {
         let (schema, name) = match given.split_once('.') {
             Some((schema, name)) => match schema_named(conn, schema)? {
                 Some(schema) => (schema, name),
@@ -97,17 +97,17 @@ impl Place {
     }
 
     /// The schema.
-    pub(super) fn schema(&self) -> &str {
+    pub(crate) fn schema(&self) -> &str {
         &self.schema
     }
 
     /// The names of both tables, words first.
-    pub(super) fn names(&self) -> [String; 2] {
+    pub(crate) fn names(&self) -> [String; 2] {
         [self.name.clone(), format!("{}{SUFFIX}", self.name)]
     }
 
     /// The table of words, quoted and qualified.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 

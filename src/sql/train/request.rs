@@ -38,7 +38,7 @@ impl<'a> Request<'a> {
 }
 
 /// Argument `i` of a call of `function`, which must be a text.
-pub(super) fn text<'a>(
+pub(crate) fn text<'a>(
     ctx: &'a Context<'_>,
     i: usize,
     function: &str,
@@ -55,7 +55,7 @@ pub(super) fn text<'a>(
 }
 
 /// The options in argument `i`; none if it is NULL or missing.
-pub(super) fn options(ctx: &Context<'_>, i: usize, function: &str) -> Result<Vec<(String, Value)>> {
+pub(crate) fn options(ctx: &Context<'_>, i: usize, function: &str) -> Result<Vec<(String, Value)>> {
     if ctx.len() <= i || ctx.get_raw(i) == ValueRef::Null {
         return Ok(Vec::new());
     }
@@ -64,24 +64,24 @@ pub(super) fn options(ctx: &Context<'_>, i: usize, function: &str) -> Result<Vec
 
 /// What is asked for beside the training itself.
 #[derive(Debug, Default)]
-pub(super) struct Surface {
-    /// Train a model of that name anew.
-    pub(super) replace: bool,
+pub(crate) struct Surface {
+    /// Train a model of that name anew, write over a file.
+    pub(crate) replace: bool,
     /// Where progress is shown, if not where `annoy_progress` says.
     progress: Option<Display>,
 }
 
 impl Surface {
     /// Where progress is shown.
-    pub(super) fn display(&self, session: &Session) -> Display {
+    pub(crate) fn display(&self, session: &Session) -> Display {
         self.progress.unwrap_or_else(|| session.display())
     }
 
     /// The names of its options.
-    pub(super) const NAMES: [&'static str; 2] = ["replace", "progress"];
+    pub(crate) const NAMES: [&'static str; 2] = ["replace", "progress"];
 
     /// Takes its own options out of those given.
-    pub(super) fn take(pairs: &mut Vec<(String, Value)>) -> Result<Surface> {
+    pub(crate) fn take(pairs: &mut Vec<(String, Value)>) -> Result<Surface> {
         let mut surface = Surface::default();
         let mut rest = Vec::new();
         for (name, value) in pairs.drain(..) {

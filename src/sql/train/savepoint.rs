@@ -14,7 +14,7 @@ use crate::sql::quote;
 ///
 /// # Errors
 /// Those of `body` and of SQLite.
-pub(super) fn all_or_nothing<T>(
+pub(crate) fn all_or_nothing<T>(
     conn: &Connection,
     schema: &str,
     body: impl FnOnce() -> Result<T>,
