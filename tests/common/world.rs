@@ -211,7 +211,10 @@ impl World {
             61..=64 => {
                 // Many rows at once, some of which REPLACE removes by their names.
                 let v = self.vector();
-                let (n, name) = (self.choices.random_range(1..150), self.choices.random_range(0..300));
+                let (n, name) = (
+                    self.choices.random_range(1..150),
+                    self.choices.random_range(0..300),
+                );
                 self.run(
                     "WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < ?3)
                      INSERT OR REPLACE INTO t SELECT ?1 + i, 'n' || (?2 + i), ?4 FROM c",
