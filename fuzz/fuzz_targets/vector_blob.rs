@@ -72,7 +72,8 @@ fuzz_target!(|case: Case| {
     .into_iter()
     .flatten()
     {
-        assert!(finite && v.check_finite().is_ok());
+        // A slice may leave out what is not finite.
+        assert!(v.check_finite().is_ok());
     }
     if let Ok(norm) = math::norm(&a) {
         assert!(finite && norm >= 0.0);
