@@ -217,3 +217,18 @@ SELECT * FROM mmr('items_index', '[1,2,3]', 3, '{"lamda":1}');
 SELECT * FROM vec_cluster('items', 'v', 2, '{"round":3}');
 SELECT * FROM vec_project('itmes', 'v');
 SELECT rrf('first');
+
+-- Partial indexes and element types.
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='nam = ''a''');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='name =');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='1) OR (1');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='1; DROP TABLE items');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='id IN (SELECT id FROM many)');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='random() > 0');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='name < datetime(''now'')');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='count(*) > 1');
+CREATE VIRTUAL TABLE i USING annoy(items, v, where='id > ?');
+CREATE VIRTUAL TABLE i USING annoy(items, v, type=int4);
+CREATE VIRTUAL TABLE i USING annoy(items, v, metric=hamming);
+CREATE VIRTUAL TABLE i USING annoy(items, v, type=bit, metric=l2);

@@ -14,6 +14,7 @@ use super::index::{self, IndexName, Reader};
 use super::vtab::function::{Function, Scope};
 use super::{index::built, quote};
 use crate::forest::CurvePoint;
+use crate::vector::Element;
 
 pub(super) struct Info;
 
@@ -22,7 +23,7 @@ impl Function for Info {
     const COLUMNS: &'static [&'static str] = &["key TEXT", "value"];
     const ARGUMENTS: &'static [&'static str] = &["index"];
     const REQUIRED: usize = 1;
-    const ROWS: i64 = 27;
+    const ROWS: i64 = 29;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
 
     fn call(scope: &Scope, args: &[Value]) -> Result<Self::Rows> {
@@ -160,6 +161,16 @@ impl Facts {
             ("schema", reader.index().schema.clone().into()),
             ("table", source.table.clone().into()),
             ("column", source.column.clone().into()),
+            (
+                "type",
+                source
+                    .element
+                    .unwrap_or(Element::F32)
+                    .name()
+                    .to_owned()
+                    .into(),
+            ),
+            ("where", source.filter.clone().into()),
             ("metric", options.metric.clone().into()),
             ("trees", options.trees.into()),
             (

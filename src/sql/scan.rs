@@ -11,13 +11,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use anyhow::{Result, anyhow, bail};
 use rusqlite::Connection;
 use rusqlite::functions::Context;
-use rusqlite::types::{Null, ValueRef};
+use rusqlite::types::Null;
 
 use super::index::reader::{Wanted, check_dim};
 use super::source::Source;
-use super::{DIRECT, Session, function_error, values};
+use super::{DIRECT, Session, function_error};
 use crate::forest::{Hit, RowScan, RowSet, Stats, TopK};
-use crate::vector::{Metric, f32_in};
+use crate::vector::Metric;
 
 const FUNCTION: &str = "annoy_scan";
 
@@ -74,28 +74,17 @@ impl TableScan {
         if among.as_ref().is_some_and(|among| !among.contains(rowid)) {
             return Ok(());
         }
-        let row = match ctx.get_raw(1) {
-            ValueRef::Null => return Ok(()),
-            ValueRef::Blob(blob) => f32_in(blob, buffer),
-            value => values::vector(value).map(|vector| {
-                *buffer = vector.into_owned();
-                buffer.as_slice()
-            }),
-        }
-        .map_err(|error| source.no_vector(rowid, &error))?;
+        let Some(row) = source.vector(rowid, ctx.get_raw(1), buffer)? else {
+            return Ok(());
+        };
         if *dim == 0 {
             // A later row of another length is the row's fault, not the query's.
             for query in queries.iter() {
                 check_dim(query, row.len(), &source.column)?;
             }
             *dim = row.len();
-        } else if row.len() != *dim {
-            bail!(
-                "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
-                source.table,
-                source.column,
-                row.len()
-            );
+        } else {
+            source.check_dim(rowid, row, *dim)?;
         }
         self.rows += 1;
         for (scan, best) in scans {
@@ -133,17 +122,17 @@ pub(crate) fn scan_table(
     });
     let mut one_by_one = false;
     let mut run = || -> Result<()> {
-        let sql = source.all_rows_to(FUNCTION);
         match &wanted.among {
             Some(among) if source.finds_sooner(conn, among)? => {
-                let mut statement =
-                    conn.prepare_cached(&format!("{sql} WHERE {} = ?1", source.quoted_key()))?;
+                let this = format!("{} = ?1", source.quoted_key());
+                let mut statement = conn.prepare_cached(&source.rows_to(FUNCTION, Some(&this)))?;
                 for id in among.ids() {
                     statement.query([id])?.next()?;
                 }
                 one_by_one = true;
             }
             _ => {
+                let sql = source.rows_to(FUNCTION, None);
                 conn.prepare_cached(&sql)?.query([])?.next()?;
             }
         }

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{quote, values};
+use super::{quote, vector};
 use crate::forest::RowSet;
 use crate::spelling::did_you_mean;
 use crate::vector::{Element, check_f32, f32_in};
@@ -33,6 +33,8 @@ pub(crate) struct Source {
     pub(crate) has_stable_key: bool,
     /// Whether it is a view, in which no row is found by its key without a look at others.
     pub(crate) is_view: bool,
+    /// What a row must satisfy to be one of them: an expression of SQL over the table's columns; `None`: nothing.
+    pub(crate) filter: Option<String>,
 }
 
 /// What a read of all rows met.
@@ -84,6 +86,7 @@ impl Source {
             key,
             has_stable_key,
             is_view,
+            filter: None,
         })
     }
 
@@ -102,19 +105,38 @@ impl Source {
         }
     }
 
+    /// `FROM table`, and what a row must satisfy.
+    pub(crate) fn from(&self, condition: Option<&str>) -> String {
+        let mut sql = format!("FROM {}", self.quoted_table());
+        let filter = self.filter.as_deref();
+        for (word, term) in ["WHERE", "AND"]
+            .iter()
+            .zip(filter.into_iter().chain(condition))
+        {
+            // The line ends lest a comment at the end of an expression go on.
+            sql.push_str(&format!(" {word} ({term}\n)"));
+        }
+        sql
+    }
+
     /// The statement that gives (rowid, vector) of every row.
     pub(crate) fn all_rows(&self) -> String {
-        format!(
-            "SELECT {}, {} FROM {}",
-            self.quoted_key(),
-            quote(&self.column),
-            self.quoted_table()
-        )
+        self.rows(None)
+    }
+
+    /// The statement that gives (rowid, vector) of every row that satisfies this condition, too.
+    pub(crate) fn rows_that(&self, condition: &str) -> String {
+        self.rows(Some(condition))
+    }
+
+    fn rows(&self, condition: Option<&str>) -> String {
+        let (key, column) = (self.quoted_key(), quote(&self.column));
+        format!("SELECT {key}, {column} {}", self.from(condition))
     }
 
     /// The statement that gives (rowid, vector) of the row whose rowid is bound to ?1.
     pub(crate) fn one_row(&self) -> String {
-        format!("{} WHERE {} = ?1", self.all_rows(), self.quoted_key())
+        self.rows_that(&format!("{} = ?1", self.quoted_key()))
     }
 
     /// Hands each (rowid, vector) that `sql` selects to `each`. `dim` is what every vector must have; 0: the first
@@ -184,18 +206,20 @@ impl Source {
         Ok(())
     }
 
-    /// A value of the column as a vector; `None`: NULL.
-    fn vector<'a>(
+    /// A value of the column as a vector, whose components may be NaN or infinite, in float32: it has all values of the
+    /// other element types; a bit is 0 or 1. `None`: NULL.
+    pub(crate) fn vector<'a>(
         &self,
         rowid: i64,
         value: ValueRef<'a>,
         buffer: &'a mut Vec<f32>,
     ) -> Result<Option<&'a [f32]>> {
+        let element = self.element.unwrap_or(Element::F32);
         match value {
             ValueRef::Null => return Ok(None),
-            ValueRef::Blob(blob) => f32_in(blob, buffer),
-            value => values::vector(value).map(|vector| {
-                *buffer = vector.into_owned();
+            ValueRef::Blob(blob) if element == Element::F32 => f32_in(blob, buffer),
+            value => vector::row(value, element).map(|vector| {
+                vector.write_f32(buffer);
                 buffer.as_slice()
             }),
         }
@@ -203,7 +227,18 @@ impl Source {
         .map_err(|error| self.no_vector(rowid, &error))
     }
 
-    fn check_dim(&self, rowid: i64, vector: &[f32], dim: usize) -> Result<()> {
+    /// A value of the column as a vector's bytes; `None`: NULL.
+    pub(crate) fn bytes(&self, rowid: i64, value: ValueRef<'_>) -> Result<Option<Vec<u8>>> {
+        if value == ValueRef::Null {
+            return Ok(None);
+        }
+        vector::row(value, self.element.unwrap_or(Element::F32))
+            .and_then(|vector| vector.check_finite().map(|()| vector.bytes().to_vec()))
+            .map(Some)
+            .map_err(|error| self.no_vector(rowid, &error))
+    }
+
+    pub(crate) fn check_dim(&self, rowid: i64, vector: &[f32], dim: usize) -> Result<()> {
         if vector.len() != dim {
             bail!(
                 "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
@@ -215,13 +250,13 @@ impl Source {
         Ok(())
     }
 
-    /// The statement of one row that hands each row's (rowid, vector) to the function of this name.
-    pub(crate) fn all_rows_to(&self, function: &str) -> String {
+    /// The statement of one row that hands the (rowid, vector) of each row, or of each that satisfies a condition, to the
+    /// function of this name.
+    pub(crate) fn rows_to(&self, function: &str, condition: Option<&str>) -> String {
+        let (key, column) = (self.quoted_key(), quote(&self.column));
         format!(
-            "SELECT count({function}({}, {})) FROM {}",
-            self.quoted_key(),
-            quote(&self.column),
-            self.quoted_table()
+            "SELECT count({function}({key}, {column})) {}",
+            self.from(condition)
         )
     }
 
@@ -310,7 +345,12 @@ impl Source {
 fn declared(kind: &str) -> Option<Element> {
     let (name, rest) = kind.split_once('[')?;
     rest.trim_end().strip_suffix(']')?;
-    match name.trim().to_ascii_lowercase().as_str() {
+    element_named(name.trim())
+}
+
+/// The element type of this name, by any of the names that sqlite-vec has for it.
+pub(crate) fn element_named(name: &str) -> Option<Element> {
+    match name.to_ascii_lowercase().as_str() {
         "float" | "float32" | "f32" => Some(Element::F32),
         "float16" | "f16" | "half" => Some(Element::F16),
         "int8" | "i8" => Some(Element::Int8),
@@ -376,7 +416,7 @@ pub(crate) fn no_column<'a>(
     )
 }
 
-fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>> {
+pub(crate) fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>> {
     let mut statement = conn.prepare_cached(
         "SELECT cid, name, type, pk FROM pragma_table_xinfo(?1, ?2) WHERE hidden <> 1",
     )?;

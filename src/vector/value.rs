@@ -17,6 +17,7 @@ use std::borrow::Cow;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::MAX_DIM;
 
@@ -48,6 +49,17 @@ impl Element {
             Element::F16 => "float16",
             Element::Int8 => "int8",
             Element::Bit => "bit",
+        }
+    }
+
+    /// The bytes of a vector of `dim` components.
+    #[must_use]
+    pub fn bytes(self, dim: usize) -> usize {
+        match self {
+            Element::F32 => 4 * dim,
+            Element::F16 => 2 * dim,
+            Element::Int8 => dim,
+            Element::Bit => dim.div_ceil(8),
         }
     }
 
@@ -165,6 +177,23 @@ impl<'a> Vector<'a> {
             Vector::F16(v) => v.get(i).map(|&x| f64::from(x)),
             Vector::Int8(v) => v.get(i).map(|&x| f64::from(x)),
             Vector::Bit(v) => v.get(i / 8).map(|byte| f64::from(byte >> (i % 8) & 1)),
+        }
+    }
+
+    /// The components in float32, which has all values of the other types; a bit is 0 or 1. What was in `out` goes.
+    pub fn write_f32(&self, out: &mut Vec<f32>) {
+        out.clear();
+        match self {
+            Vector::F32(v) => out.extend_from_slice(v),
+            Vector::F16(v) => {
+                out.resize(v.len(), 0.0);
+                v.convert_to_f32_slice(out);
+            }
+            Vector::Int8(v) => out.extend(v.iter().map(|&x| f32::from(x))),
+            Vector::Bit(v) => {
+                let bits = v.iter().flat_map(|byte| (0..8).map(move |i| byte >> i & 1));
+                out.extend(bits.map(f32::from));
+            }
         }
     }
 

@@ -33,7 +33,7 @@ impl Rows {
     /// Reads them all.
     pub(crate) fn gather(conn: &Connection, source: &Source) -> Result<Rows> {
         let n: usize = conn.query_row(
-            &format!("SELECT count(*) FROM {}", source.quoted_table()),
+            &format!("SELECT count(*) {}", source.from(None)),
             [],
             |row| row.get::<_, i64>(0),
         )? as usize;
@@ -191,9 +191,9 @@ pub(crate) fn fold(
     names.push(new);
     built.items = conn.query_row(
         &format!(
-            "SELECT count({}) FROM {}",
+            "SELECT count({}) {}",
             crate::sql::quote(&source.column),
-            source.quoted_table()
+            source.from(None)
         ),
         [],
         |row| row.get::<_, i64>(0).map(|n| n as u64),
@@ -232,7 +232,7 @@ fn write(
     built: &mut Built,
 ) -> Result<PartName> {
     let build_options = BuildOptions {
-        metric: options.metric()?,
+        metric: options.forest_metric()?,
         trees: options.trees,
         seed: options.seed,
         threads: work::threads(options.threads),

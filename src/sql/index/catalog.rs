@@ -238,7 +238,95 @@ pub(crate) fn source(
             .or_else(|| columns.iter().position(|c| c.id() == settings.column_id))
             .ok_or_else(|| anyhow!("no such column: {} in {table}", settings.column))
     };
-    Source::in_table(conn, &index.schema, table, by_name)
+    let mut source = Source::in_table(conn, &index.schema, table, by_name)?;
+    source.element = settings.options.element()?.or(source.element);
+    source.filter.clone_from(&settings.options.filter);
+    if source.filter.is_some()
+        && let Some(filter) = filter_now(conn, index)?
+    {
+        source.filter = Some(filter);
+    }
+    Ok(source)
+}
+
+/// What stands around a partial index's expression in its first trigger. There SQLite carries along the names of columns
+/// that are renamed, so that is where the expression is read from.
+const AROUND_FILTER: [&str; 2] = ["/* where: */ ", "\n/* :where */"];
+
+fn filter_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
+    let sql: Option<String> = conn
+        .prepare_cached(&format!(
+            "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
+            quote(&index.schema)
+        ))?
+        .query_row([format!("{}{}", index.name, TRIGGERS[0])], |row| row.get(0))
+        .optional()?;
+    let between = |sql: &str| {
+        let (_, rest) = sql.split_once(AROUND_FILTER[0])?;
+        Some(rest.rsplit_once(AROUND_FILTER[1])?.0.to_owned())
+    };
+    Ok(sql.as_deref().and_then(between))
+}
+
+/// Refuses an expression that SQLite would refuse for a partial index of its own: a subquery, a function that is not
+/// deterministic, an unknown column.
+pub(crate) fn check_filter(conn: &Connection, index: &IndexName, source: &Source) -> Result<()> {
+    let Some(filter) = &source.filter else {
+        return Ok(());
+    };
+    let said = |error: rusqlite::Error| {
+        let said = match error {
+            rusqlite::Error::SqliteFailure(_, Some(said)) => said,
+            rusqlite::Error::SqlInputError { msg, .. } => msg,
+            other => other.to_string(),
+        };
+        let columns = source::columns(conn, &source.schema, &source.table).unwrap_or_default();
+        let names = || columns.iter().map(|c| c.name.as_str());
+        match said.strip_prefix("no such column: ") {
+            Some(name) => source::no_column(name, &source.table, names()),
+            None => anyhow!("{said}"),
+        }
+    };
+    let said = |error| said_of(filter, said(error));
+    // Without brackets around it, too: so it has as many of them that open as that close, and each in its place.
+    let table = source.quoted_table();
+    conn.prepare(&format!("SELECT 1 FROM {table} WHERE\n{filter}"))
+        .map_err(said)?;
+    // Prepared, which is when SQLite looks at the expression, and never run.
+    conn.prepare(&format!(
+        "CREATE INDEX {} ON {}({}) WHERE ({filter}\n)",
+        index.quoted("_annoy_where"),
+        quote(&source.table),
+        source.quoted_key()
+    ))
+    .map_err(said)?;
+    if tells_the_time(filter) {
+        let said = "a function of date and time changes its answer while no row does";
+        return Err(said_of(filter, anyhow!(said)));
+    }
+    Ok(())
+}
+
+fn said_of(filter: &str, error: anyhow::Error) -> anyhow::Error {
+    error.context(format!("where='{}'", filter.replace('\'', "''")))
+}
+
+/// Whether an expression asks for the time or the time zone, which SQLite finds out only when it computes it.
+fn tells_the_time(filter: &str) -> bool {
+    let text: String = filter.to_ascii_lowercase().split_whitespace().collect();
+    let calls = [
+        "date(",
+        "time(",
+        "julianday(",
+        "unixepoch(",
+        "strftime(",
+        "timediff(",
+    ];
+    let asks = ["'now'", "'localtime'", "'utc'"];
+    calls.iter().any(|call| {
+        text.contains(&format!("{call})"))
+            || (text.contains(call) && asks.iter().any(|word| text.contains(word)))
+    })
 }
 
 /// Plain SQL, so that any program that writes to the table runs them.
@@ -247,6 +335,24 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     let key = source.quoted_key();
     let column = quote(&source.column);
     let changes = index.bare("_changes");
+    // Rows that are in the index, or would be.
+    let row = |key_is: &str| {
+        let filter = source.filter.as_deref().map_or(String::new(), |filter| {
+            format!(" AND ({}{filter}{})", AROUND_FILTER[0], AROUND_FILTER[1])
+        });
+        format!("SELECT {key} AS x FROM {table} WHERE {key_is}{filter}")
+    };
+    // With a filter, only the row in the table tells whether it is satisfied: before a change for what goes, after it for
+    // what comes.
+    let (before, after) = (
+        row(&format!("{key} = old.{key}")),
+        format!("EXISTS({})", row(&format!("{key} = new.{key}"))),
+    );
+    let partial = source.filter.is_some();
+    let mut changed = format!("old.{key} IS NOT new.{key} OR old.{column} IS NOT new.{column}");
+    for name in filter_columns(conn, source)? {
+        changed.push_str(&format!(" OR old.{0} IS NOT new.{0}", quote(&name)));
+    }
     // The conflict clause of the statement that fires a trigger replaces those inside it, so OR REPLACE would not do.
     let note = |values: &str| {
         format!(
@@ -261,29 +367,35 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
             index.quoted(suffix)
         ));
     };
-    trigger(
-        TRIGGERS[0],
-        "AFTER INSERT",
-        "",
-        &note(&format!("SELECT new.{key} AS x")),
-    );
-    trigger(
-        TRIGGERS[1],
-        "AFTER UPDATE",
-        &format!("WHEN old.{key} IS NOT new.{key} OR old.{column} IS NOT new.{column}"),
-        &note(&format!("SELECT old.{key} AS x UNION SELECT new.{key}")),
-    );
-    trigger(
-        TRIGGERS[2],
-        "AFTER DELETE",
-        "",
-        &note(&format!("SELECT old.{key} AS x")),
-    );
+    if partial {
+        let new = note(&format!("SELECT new.{key} AS x"));
+        trigger(TRIGGERS[0], "AFTER INSERT", &format!("WHEN {after}"), &new);
+        let when = format!("WHEN ({changed}) AND {after}");
+        trigger(TRIGGERS[1], "AFTER UPDATE", &when, &new);
+        trigger(TRIGGERS[2], "BEFORE DELETE", "", &note(&before));
+    } else {
+        trigger(
+            TRIGGERS[0],
+            "AFTER INSERT",
+            "",
+            &note(&format!("SELECT new.{key} AS x")),
+        );
+        trigger(
+            TRIGGERS[1],
+            "AFTER UPDATE",
+            &format!("WHEN {changed}"),
+            &note(&format!("SELECT old.{key} AS x UNION SELECT new.{key}")),
+        );
+        trigger(
+            TRIGGERS[2],
+            "AFTER DELETE",
+            "",
+            &note(&format!("SELECT old.{key} AS x")),
+        );
+    }
 
     // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove, one SELECT for each UNIQUE index.
-    let mut replaced = vec![format!(
-        "SELECT {key} AS x FROM {table} WHERE {key} = new.{key}"
-    )];
+    let mut replaced = vec![row(&format!("{key} = new.{key}"))];
     let indexes = unique_indexes(conn, source)?;
     put(conn, index, "unique", known_as(&indexes))?;
     for terms in &indexes {
@@ -298,10 +410,7 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         if equal.is_empty() {
             continue;
         }
-        replaced.push(format!(
-            "SELECT {key} AS x FROM {table} WHERE {}",
-            equal.join(" AND ")
-        ));
+        replaced.push(row(&equal.join(" AND ")));
     }
     if replaced.len() > 1 {
         let insert = note(&format!(
@@ -309,20 +418,38 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
             replaced[1..].join(" UNION ")
         ));
         trigger(TRIGGERS[3], "BEFORE INSERT", "", &insert);
-        let update = note(&format!(
-            "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
-            replaced.join(" UNION ")
-        ));
-        trigger(TRIGGERS[4], "BEFORE UPDATE", "", &update);
-    } else {
-        let update = note(&format!(
-            "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
-            replaced[0]
-        ));
-        trigger(TRIGGERS[4], &format!("BEFORE UPDATE OF {key}"), "", &update);
     }
+    let mut update = format!(
+        "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
+        replaced.join(" UNION ")
+    );
+    if partial {
+        update.push_str(&format!(" UNION {before} AND ({changed})"));
+    }
+    let event = if partial || replaced.len() > 1 {
+        "BEFORE UPDATE".to_owned()
+    } else {
+        format!("BEFORE UPDATE OF {key}")
+    };
+    trigger(TRIGGERS[4], &event, "", &note(&update));
     conn.execute_batch(&sql)?;
     Ok(())
+}
+
+/// The columns that a filter may depend on: those whose names are in it. One that is there by chance costs a look.
+fn filter_columns(conn: &Connection, source: &Source) -> Result<Vec<String>> {
+    let Some(filter) = source.filter.as_deref().map(str::to_ascii_lowercase) else {
+        return Ok(Vec::new());
+    };
+    // Quotes in a name are doubled where it stands quoted.
+    let occurs =
+        |name: &str| name.contains(['"', '`', '\'']) || filter.contains(&name.to_ascii_lowercase());
+    let columns = source::columns(conn, &source.schema, &source.table)?;
+    Ok(columns
+        .into_iter()
+        .map(|column| column.name)
+        .filter(|name| occurs(name))
+        .collect())
 }
 
 /// Removes the triggers.

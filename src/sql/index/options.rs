@@ -5,17 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::forest::MAX_TREES;
 use crate::spelling::did_you_mean;
-use crate::vector::Metric;
+use crate::sql::source::element_named;
+use crate::vector::{Element, Metric};
 
-/// The metrics an index can have.
-pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
+/// The metrics an index can have; hamming over bits, and the others over numbers.
+const METRICS: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hamming];
 
 /// Trees of an index that is not told otherwise. A search that is given a recall (or nothing) scans the first tree's
 /// lists, which hold each row where a second tree would have to look for it; further trees cost build time and space
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 5] = ["metric", "trees", "seed", "threads", "auto_refresh"];
+const NAMES: [&str; 7] = [
+    "metric",
+    "trees",
+    "seed",
+    "threads",
+    "auto_refresh",
+    "type",
+    "where",
+];
 
 /// Part of the rows that must have changed for `auto-refresh` to do anything, unless told otherwise.
 const DEFAULT_AUTO_REFRESH: f64 = 0.05;
@@ -33,6 +42,12 @@ pub(crate) struct IndexOptions {
     pub(crate) threads: usize,
     /// Part of the rows, 0..=1, that must have changed for the command `auto-refresh` to do anything.
     pub(crate) auto_refresh: f64,
+    /// Element type of the column; `None`: as it is declared, float32 if it is not.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) element: Option<String>,
+    /// What a row must satisfy to be in the index, as it was written; names may have changed since.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub(crate) filter: Option<String>,
 }
 
 impl Default for IndexOptions {
@@ -43,6 +58,8 @@ impl Default for IndexOptions {
             seed: 1,
             threads: 0,
             auto_refresh: DEFAULT_AUTO_REFRESH,
+            element: None,
+            filter: None,
         }
     }
 }
@@ -52,6 +69,25 @@ impl IndexOptions {
     pub(crate) fn metric(&self) -> Result<Metric> {
         Metric::parse(&self.metric, &METRICS)
     }
+
+    /// The metric of the forests, which hold bits as numbers 0 and 1: hamming is the square of l2 among them.
+    pub(crate) fn forest_metric(&self) -> Result<Metric> {
+        Ok(match self.metric()? {
+            Metric::Hamming => Metric::L2,
+            metric => metric,
+        })
+    }
+
+    /// The element type, if it was given.
+    pub(crate) fn element(&self) -> Result<Option<Element>> {
+        self.element.as_deref().map(parse_element).transpose()
+    }
+}
+
+fn parse_element(name: &str) -> Result<Element> {
+    element_named(name).ok_or_else(|| {
+        anyhow!("unknown type '{name}': expected one of float32, float16, int8, bit")
+    })
 }
 
 /// What CREATE VIRTUAL TABLE says.
@@ -59,7 +95,9 @@ impl IndexOptions {
 pub(crate) struct Declaration {
     pub(crate) table: String,
     pub(crate) column: String,
-    pub(crate) options: IndexOptions,
+    /// `None`: not given.
+    metric: Option<Metric>,
+    options: IndexOptions,
 }
 
 impl Declaration {
@@ -71,7 +109,7 @@ impl Declaration {
                  trees=10)"
             )
         })?;
-        let mut options = IndexOptions::default();
+        let (mut options, mut metric) = (IndexOptions::default(), None);
         for arg in rest {
             let Some((name, value)) = arg.split_once('=') else {
                 bail!(
@@ -83,7 +121,7 @@ impl Declaration {
             let (name, value) = (name.trim(), unquote(value));
             match name.to_ascii_lowercase().as_str() {
                 "metric" => {
-                    options.metric = Metric::parse(&value, &METRICS)?.name().to_owned();
+                    metric = Some(Metric::parse(&value, &METRICS)?);
                 }
                 "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
@@ -94,6 +132,11 @@ impl Declaration {
                         _ => bail!("auto_refresh must be a number from 0 to 1, got {value}"),
                     }
                 }
+                "type" => options.element = Some(parse_element(&value)?.name().to_owned()),
+                "where" if value.trim().is_empty() => bail!(
+                    "where needs an expression over the table's columns, as in where='lang = ''en'''"
+                ),
+                "where" => options.filter = Some(value),
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
                     NAMES.join(", "),
@@ -104,8 +147,41 @@ impl Declaration {
         Ok(Declaration {
             table: unquote(table),
             column: unquote(column),
+            metric,
             options,
         })
+    }
+
+    /// The options, for a column that is declared to be of this element type.
+    pub(crate) fn options(&self, declared: Option<Element>) -> Result<IndexOptions> {
+        let mut options = self.options.clone();
+        let element = match (options.element()?, declared) {
+            (Some(given), Some(declared)) if given != declared => bail!(
+                "column {} is declared to be of type {}, and type={} says otherwise; leave the option out",
+                self.column,
+                declared.name(),
+                given.name()
+            ),
+            (given, declared) => given.or(declared).unwrap_or(Element::F32),
+        };
+        let of_bits = element == Element::Bit;
+        let metric = match self.metric {
+            None if of_bits => Metric::Hamming,
+            None => Metric::Cosine,
+            Some(metric) if (metric == Metric::Hamming) == of_bits => metric,
+            Some(metric) if of_bits => bail!(
+                "an index over bit vectors has metric=hamming, got {}",
+                metric.name()
+            ),
+            Some(_) => bail!(
+                "metric=hamming needs bit vectors, and column {} has {}; make them with vec_quantize_binary, or declare \
+                 type=bit",
+                self.column,
+                element.name()
+            ),
+        };
+        options.metric = metric.name().to_owned();
+        Ok(options)
     }
 }
 
@@ -145,7 +221,7 @@ mod tests {
             Declaration::parse(&["\"my \"\"table\"", " [v] ", "Metric = 'L2'", "trees=3"]).unwrap();
         assert_eq!(d.table, "my \"table");
         assert_eq!(d.column, "v");
-        assert_eq!(d.options.metric, "l2");
+        assert_eq!(d.options(None).unwrap().metric, "l2");
         assert_eq!(d.options.trees, 3);
     }
 
@@ -161,15 +237,15 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
-            "unknown metric 'manhattan': expected one of cosine, l2, dot"
+            "unknown metric 'manhattan': expected one of cosine, l2, dot, hamming"
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

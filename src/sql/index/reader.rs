@@ -5,6 +5,7 @@
 //! exactly, the files' own versions of them are hidden, and all answers are merged: what comes out is true for this
 //! snapshot, whoever wrote, and after any ROLLBACK. When a file can't be used, the table answers alone.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -51,6 +52,8 @@ pub(crate) struct Reader {
     index: IndexName,
     settings: Settings,
     metric: Metric,
+    /// What the forests compare by.
+    forest_metric: Metric,
     source: Source,
     session: Arc<Session>,
     probe: String,
@@ -150,6 +153,7 @@ impl Reader {
         );
         let mut reader = Reader {
             metric: settings.options.metric()?,
+            forest_metric: settings.options.forest_metric()?,
             settings,
             one_row: source.one_row(),
             source,
@@ -203,7 +207,7 @@ impl Reader {
                     session: &self.session,
                     index: &self.index,
                     source: &self.source,
-                    metric: self.metric,
+                    metric: self.forest_metric,
                     dim,
                 };
                 let last = last.zip(row.get(2)?);
@@ -317,6 +321,7 @@ impl Reader {
         for query in queries {
             self.check_dim(query, main.dim())?;
         }
+        let wanted = &self.among_forests(wanted);
         self.warm(main);
         let mut best = Self::best(queries, wanted);
         for part in &self.parts {
@@ -354,6 +359,7 @@ impl Reader {
         for query in queries {
             self.check_dim(query, main.dim())?;
         }
+        let wanted = &self.among_forests(wanted);
         if wanted.among.is_some() {
             // It may look at rows of the set wherever they are.
             self.warm(main);
@@ -388,6 +394,22 @@ impl Reader {
             add(&mut best, found);
         }
         Ok(self.with_pending(queries, wanted, Some(budget), best, scratch, stats))
+    }
+
+    /// What is wanted, by distances of the forests' metric.
+    fn among_forests<'a>(&self, wanted: &'a Wanted) -> Cow<'a, Wanted> {
+        if self.metric == self.forest_metric || wanted.within == f64::INFINITY {
+            return Cow::Borrowed(wanted);
+        }
+        // The roots of whole numbers, which come in the same order.
+        let within = match wanted.within.floor() {
+            bits if bits >= 0.0 => bits.sqrt(),
+            _ => f64::NEG_INFINITY,
+        };
+        Cow::Owned(Wanted {
+            within,
+            ..wanted.clone()
+        })
     }
 
     /// An empty answer for each query.
@@ -441,11 +463,23 @@ impl Reader {
         if !self.pending.is_empty() {
             for (query, best) in queries.iter().zip(&mut best) {
                 let among = wanted.among.as_deref();
-                self.pending
-                    .search((self.metric, query), among, budget, best, scratch, stats);
+                self.pending.search(
+                    (self.forest_metric, query),
+                    among,
+                    budget,
+                    best,
+                    scratch,
+                    stats,
+                );
             }
         }
-        best.into_iter().map(TopK::into_sorted).collect()
+        let mut found: Vec<_> = best.into_iter().map(TopK::into_sorted).collect();
+        if self.metric != self.forest_metric {
+            for hit in found.iter_mut().flatten() {
+                hit.distance = (hit.distance * hit.distance).round();
+            }
+        }
+        found
     }
 
     fn check_dim(&self, query: &[f32], dim: usize) -> Result<()> {

@@ -132,13 +132,21 @@ impl Index {
     }
 
     fn rebuild(&self, index: &IndexName) -> Result<()> {
-        let (source, options) = self.source()?;
+        let (source, mut options) = self.source()?;
+        catalog::check_filter(self.conn(), index, &source)?;
         // Made anew: the table may have other UNIQUE constraints than when the index was made, or be another one.
         catalog::drop_triggers(self.conn(), index)?;
         catalog::create_triggers(self.conn(), index, &source)?;
         for (key, value) in [("table", &source.table), ("column", &source.column)] {
             catalog::put(self.conn(), index, key, value.clone())?;
         }
+        options.filter.clone_from(&source.filter);
+        catalog::put(
+            self.conn(),
+            index,
+            "options",
+            serde_json::to_string(&options)?,
+        )?;
         build::rebuild(
             self.conn(),
             self.targets.session(),
@@ -175,12 +183,11 @@ impl Index {
         let mut fault = None;
         source.read(
             self.conn(),
-            &format!(
-                "{} WHERE {} NOT IN (SELECT id FROM {})",
-                source.all_rows(),
+            &source.rows_that(&format!(
+                "{} NOT IN (SELECT id FROM {})",
                 source.quoted_key(),
                 index.changes()
-            ),
+            )),
             0,
             |rowid, row| {
                 rows += 1;
@@ -224,7 +231,7 @@ impl Table for Index {
         let targets = Targets::new(origin.db, origin.session)?;
         let conn = targets.connection();
         let column = if origin.create {
-            let source = Source::find(
+            let mut source = Source::find(
                 conn,
                 &format!("{}.{}", index.schema, declaration.table),
                 &declaration.column,
@@ -243,14 +250,12 @@ impl Table for Index {
                     source.table
                 );
             }
-            catalog::create(conn, &index, &source, &declaration.options)?;
-            build::rebuild(
-                conn,
-                targets.session(),
-                &index,
-                &source,
-                &declaration.options,
-            )?;
+            let options = declaration.options(source.element)?;
+            source.element = options.element()?.or(source.element);
+            source.filter.clone_from(&options.filter);
+            catalog::check_filter(conn, &index, &source)?;
+            catalog::create(conn, &index, &source, &options)?;
+            build::rebuild(conn, targets.session(), &index, &source, &options)?;
             source.column
         } else {
             declaration.column
@@ -384,20 +389,22 @@ impl Cursor for IndexCursor {
         self.rows = None;
         if number & SCAN != 0 {
             let (source, _) = table.source()?;
-            let mut sql = source.all_rows();
-            if number & 1 != 0 {
-                match args.integer(0) {
-                    Some(rowid) => {
-                        sql.push_str(&format!(" WHERE {} = {rowid}", source.quoted_key()));
-                    }
-                    None => sql.push_str(" WHERE 0"),
+            let sql = match (number & 1 != 0, args.integer(0)) {
+                (false, _) => source.all_rows(),
+                (true, Some(rowid)) => {
+                    source.rows_that(&format!("{} = {rowid}", source.quoted_key()))
+                }
+                (true, None) => source.rows_that("0"),
+            };
+            let mut statement = table.conn().prepare_cached(&sql)?;
+            let mut selected = statement.query([])?;
+            let mut rows = Vec::new();
+            while let Some(row) = selected.next()? {
+                let rowid = source.key_of(row.get_ref(0)?)?;
+                if let Some(vector) = source.bytes(rowid, row.get_ref(1)?)? {
+                    rows.push((rowid, vector));
                 }
             }
-            let mut rows = Vec::new();
-            source.read(table.conn(), &sql, 0, |rowid, row| {
-                rows.push((rowid, bytemuck::cast_slice(row).to_vec()));
-                Ok(())
-            })?;
             rows.reverse();
             self.rows = Some(rows);
             return Ok(());

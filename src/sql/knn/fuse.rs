@@ -21,7 +21,7 @@ use crate::sql::index::reader::Wanted;
 use crate::sql::values::{self, options_error};
 use crate::sql::vtab::function::{Function, Scope};
 use crate::sql::{PURE, function_error};
-use crate::vector::{Vector, exact};
+use crate::vector::exact;
 
 /// The constant of the paper, which found that its value matters little.
 const K: f64 = 60.0;
@@ -146,9 +146,6 @@ impl Function for Mmr {
         let target = Target::Index(reader.clone());
         let column = || target.column();
         let query = crate::sql::vector::query((&args[1]).into(), 0, target.element(), column)?;
-        let Vector::F32(query) = query else {
-            bail!("mmr searches float32 vectors");
-        };
         let wanted = Wanted {
             k: options
                 .candidates
@@ -158,23 +155,16 @@ impl Function for Mmr {
             among: None,
             threads: None,
         };
-        let mut found = targets.search(&target, Way::Within(budget), &[&query], &wanted)?;
-        let hits = found.pop().unwrap_or_default();
+        let hits = targets.search_one(&target, Way::Within(budget), &query, &wanted)?;
         let reader = reader.borrow();
+        let mut one_row = scope.conn.prepare_cached(reader.one_row())?;
         let vectors = hits
             .iter()
             .map(|hit| {
                 let mut vector = Vec::new();
                 let source = reader.source();
-                let sql = format!(
-                    "{} WHERE {} = {}",
-                    source.all_rows(),
-                    source.quoted_key(),
-                    hit.rowid
-                );
-                source.read(&scope.conn, &sql, query.len(), |_, v| {
+                source.read_one(&mut one_row, hit.rowid, query.dim(), |v| {
                     vector.extend_from_slice(v);
-                    Ok(())
                 })?;
                 ensure!(
                     !vector.is_empty(),

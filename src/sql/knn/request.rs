@@ -78,6 +78,13 @@ impl<'a> QueryArgs<'a> {
         (self.number & (bit - 1)).count_ones() as usize
     }
 
+    /// The subtype of the query.
+    fn subtype(&self) -> u32 {
+        let bit = 1 << self.names;
+        self.given(bit)
+            .map_or(0, |_| self.args.subtype(self.place(bit)))
+    }
+
     /// Argument `i`; NULL when it is missing.
     fn argument(&self, i: usize) -> ValueRef<'a> {
         self.given(1 << i).unwrap_or(ValueRef::Null)
@@ -115,8 +122,7 @@ impl<'a> QueryArgs<'a> {
             None => bail!("{} needs a query vector", self.usage),
             Some(ValueRef::Null) => return Ok(None),
             Some(value) => {
-                let subtype = self.args.subtype(self.place(1 << self.names));
-                vector::query(value, subtype, target.element(), || target.column())?
+                vector::query(value, self.subtype(), target.element(), || target.column())?
             }
         };
         // Every number is smaller than a text or blob, and none than NULL: SQLite checks the terms itself.
@@ -165,18 +171,11 @@ impl<'a> QueryArgs<'a> {
         let table = self.name(0, "a table")?;
         let column = self.name(1, "a column")?;
         let options = ExactOptions::parse(self.options())?;
-        let metric = options.metric.unwrap_or(Metric::Cosine);
-        let target = targets.column(table, column, metric)?;
+        let element = vector::element_of_blob(self.argument(2), self.subtype());
+        let target = targets.column(table, column, options.metric, element)?;
         let Some(mut request) = self.request(target, Way::Exact)? else {
             return Ok(None);
         };
-        if let Target::Table(_, metric) = &mut request.target
-            && options.metric.is_none()
-            && request.query.element() == Element::Bit
-        {
-            // Their one distance.
-            *metric = Metric::Hamming;
-        }
         request.threads = options.threads;
         Ok(Some(request))
     }
@@ -198,18 +197,8 @@ impl<'a> QueryArgs<'a> {
     pub(super) fn exact_batch(&self, targets: &Targets) -> Result<Batch> {
         let options = ExactOptions::parse(self.options())?;
         let (table, column) = (self.name(0, "a table")?, self.name(1, "a column")?);
-        let metric = options.metric.unwrap_or(Metric::Cosine);
-        let target = targets.column(table, column, metric)?;
-        if let Target::Table(source, _) = &target
-            && let Some(element) = source.element
-            && element != Element::F32
-        {
-            bail!(
-                "knn_exact_batch searches float32 vectors, and {table}.{column} holds {}; search it with knn_exact, one \
-                 query at a time",
-                element.name()
-            );
-        }
+        let element = vector::element_of_blob(self.argument(2), self.subtype());
+        let target = targets.column(table, column, options.metric, element)?;
         self.batch(targets, target, Way::Exact, options.threads)
     }
 
@@ -233,15 +222,19 @@ impl<'a> QueryArgs<'a> {
                 self.usage
             );
         };
-        let subtype = self
-            .given(1 << self.names)
-            .map_or(0, |_| self.args.subtype(self.place(1 << self.names)));
         let dim = match self.argument(self.names) {
             ValueRef::Blob(_) => targets.dim(&target)?,
             _ => None,
         };
         let column = target.column();
-        let (dim, components) = vector::queries(self.argument(self.names), subtype, dim, &column)?;
+        let element = target.element().unwrap_or(Element::F32);
+        let (dim, components) = vector::queries(
+            self.argument(self.names),
+            self.subtype(),
+            element,
+            dim,
+            &column,
+        )?;
         Ok(Batch {
             target,
             way,

@@ -121,14 +121,7 @@ impl Stream {
             among: request.among.clone(),
             threads: request.threads,
         };
-        self.hits = match &request.query {
-            Vector::F32(query) => {
-                let query = [query.as_ref()];
-                let mut found = targets.search(&request.target, request.way, &query, &wanted)?;
-                found.pop().unwrap_or_default()
-            }
-            query => targets.search_typed(&request.target, query, &wanted)?,
-        };
+        self.hits = targets.search_one(&request.target, request.way, &request.query, &wanted)?;
         let short = self.hits.len() < self.batch;
         let beyond = self.hits.last().is_some_and(|h| h.distance > request.bound);
         let all = request

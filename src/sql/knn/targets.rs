@@ -33,8 +33,7 @@ impl Target {
     /// The element type of its vectors, as far as the schema tells.
     pub(crate) fn element(&self) -> Option<Element> {
         match self {
-            // An index is over float32.
-            Target::Index(_) => Some(Element::F32),
+            Target::Index(reader) => Some(reader.borrow().source().element.unwrap_or(Element::F32)),
             Target::Table(source, _) => source.element,
         }
     }
@@ -57,12 +56,15 @@ pub(crate) enum Way {
     Within(Budget),
 }
 
+/// A column and how it is to be searched, as far as the statement says: table, column, metric, element type.
+type Asked = (String, String, Option<Metric>, Option<Element>);
+
 /// The targets that one virtual table has found.
 pub(crate) struct Targets {
     conn: Connection,
     session: Arc<Session>,
     indexes: RefCell<HashMap<String, Rc<RefCell<Reader>>>>,
-    columns: RefCell<HashMap<(String, String, Metric), Target>>,
+    columns: RefCell<HashMap<Asked, Target>>,
     scratch: RefCell<Scratch>,
 }
 
@@ -131,9 +133,16 @@ impl Targets {
         reader.borrow_mut().look(&self.conn).unwrap_or(false)
     }
 
-    /// A column of a table: an index of this metric over it, or the table itself.
-    pub(crate) fn column(&self, table: &str, column: &str, metric: Metric) -> Result<Target> {
-        let key = (table.to_owned(), column.to_owned(), metric);
+    /// A column of a table: an index of this metric over all of it, or the table itself. Without a metric, hamming for bits
+    /// and else cosine. `element` is what a column that is not declared to be of an element type is taken for.
+    pub(crate) fn column(
+        &self,
+        table: &str,
+        column: &str,
+        metric: Option<Metric>,
+        element: Option<Element>,
+    ) -> Result<Target> {
+        let key = (table.to_owned(), column.to_owned(), metric, element);
         let watch = &mut self.conn.prepare_cached(WATCH)?;
         watch.query([])?.next()?;
         if watch.reset_status(StatementStatus::RePrepare) > 0 {
@@ -147,7 +156,16 @@ impl Targets {
             Some(target @ Target::Table(..)) => return Ok(target),
             _ => {}
         }
-        let source = Source::find(&self.conn, table, column)?;
+        let mut source = Source::find(&self.conn, table, column)?;
+        source.element = source.element.or(element);
+        let metric = match (source.element, metric) {
+            (Some(Element::Bit), None) => Metric::Hamming,
+            (Some(Element::Bit), Some(metric)) if metric != Metric::Hamming => bail!(
+                "Cannot calculate {} distance between two bitvectors.",
+                metric.name()
+            ),
+            (_, metric) => metric.unwrap_or(Metric::Cosine),
+        };
         let schema = source.schema.clone();
         let target = match self.index_over(&source, metric)? {
             Some(reader) => Target::Index(reader),
@@ -162,9 +180,6 @@ impl Targets {
 
     /// An index over this very column.
     fn index_over(&self, source: &Source, metric: Metric) -> Result<Option<Rc<RefCell<Reader>>>> {
-        if !index::METRICS.contains(&metric) {
-            return Ok(None);
-        }
         let mut statement = self.conn.prepare(&format!(
             "SELECT substr(name, 1, length(name) - length(?2)) FROM {}.sqlite_schema
              WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE AND substr(name, -length(?2)) = ?2 ORDER BY 1",
@@ -189,22 +204,38 @@ impl Targets {
         Ok(None)
     }
 
-    /// The nearest rows of a table to a query that is not float32.
-    pub(crate) fn search_typed(
+    /// The nearest rows of a target to a query of its element type.
+    pub(crate) fn search_one(
         &self,
         target: &Target,
+        way: Way,
+        query: &Vector<'_>,
+        wanted: &Wanted,
+    ) -> Result<Vec<Hit>> {
+        let mut wide = Vec::new();
+        let floats = match (target, query) {
+            (_, Vector::F32(query)) => query.as_ref(),
+            (Target::Table(source, metric), query) => {
+                return self.search_typed(source, *metric, query, wanted);
+            }
+            (Target::Index(_), query) => {
+                query.write_f32(&mut wide);
+                &wide
+            }
+        };
+        let mut found = self.search(target, way, &[floats], wanted)?;
+        Ok(found.pop().unwrap_or_default())
+    }
+
+    /// The nearest rows of a table to a query that is not float32.
+    fn search_typed(
+        &self,
+        source: &Source,
+        metric: Metric,
         query: &Vector<'_>,
         wanted: &Wanted,
     ) -> Result<Vec<Hit>> {
         let began = Instant::now();
-        let reader;
-        let (source, metric) = match target {
-            Target::Table(source, metric) => (source.as_ref(), *metric),
-            Target::Index(index) => {
-                reader = index.borrow();
-                (reader.source(), reader.metric())
-            }
-        };
         let wide = widened(query);
         let mut scan = TypedScan::new(metric, query, &wide)?;
         let mut best = TopK::within(wanted.k, wanted.within);
@@ -242,7 +273,10 @@ impl Targets {
     pub(crate) fn dim(&self, target: &Target) -> Result<Option<usize>> {
         let first = |source: &Source| -> Result<Option<usize>> {
             let column = quote(&source.column);
-            let sql = format!("{} WHERE {column} IS NOT NULL LIMIT 1", source.all_rows());
+            let sql = format!(
+                "{} LIMIT 1",
+                source.rows_that(&format!("{column} IS NOT NULL"))
+            );
             let mut dim = None;
             source.scan(&self.conn, &sql, 0, |_, row| {
                 dim = Some(row.len());

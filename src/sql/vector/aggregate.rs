@@ -1,6 +1,6 @@
 //! Aggregates: `vec_sum(v)` and `vec_avg(v)`, also as window functions, `vec_pack(v)`, and `vec_from_each`, the inverse of the table function `vec_each`.
 //!
-//! `vec_pack` puts float32 vectors of one length one after the other, in the order of the rows, for the functions that take
+//! `vec_pack` puts vectors of one type and length one after the other, in the order of the rows, for the functions that take
 //! many queries at once. There a NULL is an error: skipped, it would shift the numbers of the queries behind it.
 //!
 //! Sums are kept for each component as two f64, the second what the first has lost to rounding (Knuth's two-sum), and
@@ -12,13 +12,13 @@ use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context, WindowAggregate};
 use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 
-use super::{Output, PURE, READS, RETURNS, decode, function_error, output, type_name};
+use super::{Output, READS, RETURNS, decode, function_error, output, subtype_of, type_name};
 use crate::vector::{Element, MAX_DIM, Vector};
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
     conn.create_window_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
     conn.create_window_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
-    conn.create_aggregate_function("vec_pack", 1, PURE | READS, Pack)?;
+    conn.create_aggregate_function("vec_pack", 1, READS | RETURNS, Pack)?;
     for arguments in 1..=3 {
         conn.create_aggregate_function("vec_from_each", arguments, RETURNS, FromEach)?;
     }
@@ -39,6 +39,7 @@ struct Pack;
 /// The vectors so far, and the bytes of each.
 #[derive(Default)]
 struct Packed {
+    element: Option<Element>,
     each: usize,
     bytes: Vec<u8>,
 }
@@ -52,9 +53,11 @@ impl Packed {
         );
         let vector = decode(value, subtype)?;
         vector.check_finite()?;
+        let element = *self.element.get_or_insert(vector.element());
         ensure!(
-            vector.element() == Element::F32,
-            "vec_pack: expected vectors of type float32, found {}",
+            vector.element() == element,
+            "vec_pack: expected vectors of type {}, as in the rows before, found {}",
+            element.name(),
             vector.element().name()
         );
         let bytes = vector.bytes();
@@ -64,7 +67,7 @@ impl Packed {
         ensure!(
             bytes.len() == self.each,
             "vec_pack: expected a vector with {} dimensions, as in the rows before, found {}",
-            self.each / 4,
+            self.each * vector.dim() / bytes.len(),
             vector.dim()
         );
         // What SQLite takes as one value.
@@ -77,7 +80,7 @@ impl Packed {
     }
 }
 
-impl Aggregate<Packed, ToSqlOutput<'static>> for Pack {
+impl Aggregate<Packed, Output> for Pack {
     fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Packed> {
         Ok(Packed::default())
     }
@@ -92,10 +95,17 @@ impl Aggregate<Packed, ToSqlOutput<'static>> for Pack {
         &self,
         _: &mut Context<'_>,
         packed: Option<Packed>,
-    ) -> rusqlite::Result<ToSqlOutput<'static>> {
+    ) -> rusqlite::Result<Output> {
         Ok(match packed {
-            Some(packed) if packed.each > 0 => ToSqlOutput::Owned(Value::Blob(packed.bytes)),
-            _ => ToSqlOutput::from(Null),
+            Some(Packed {
+                element: Some(element),
+                bytes,
+                ..
+            }) => (
+                ToSqlOutput::Owned(Value::Blob(bytes)),
+                Some(subtype_of(element)),
+            ),
+            _ => (ToSqlOutput::from(Null), None),
         })
     }
 }

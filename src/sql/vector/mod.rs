@@ -33,7 +33,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 use super::values::{self, type_name};
 use super::{PURE, Session, function_error};
-use crate::vector::{Element, Vector, check_f32, json};
+use crate::vector::{Element, Vector, json};
 
 /// Flags of a function that reads the subtypes of its arguments.
 const READS: FunctionFlags = PURE.union(FunctionFlags::SQLITE_SUBTYPE);
@@ -59,6 +59,12 @@ fn element_of(subtype: u32) -> Element {
         226 => Element::F16,
         _ => Element::F32,
     }
+}
+
+/// The element type that a BLOB says it is of, if that is not float32.
+pub(crate) fn element_of_blob(value: ValueRef<'_>, subtype: u32) -> Option<Element> {
+    let element = element_of(subtype);
+    (matches!(value, ValueRef::Blob(_)) && element != Element::F32).then_some(element)
 }
 
 /// The subtype that marks a BLOB as a vector of this element type.
@@ -133,11 +139,13 @@ pub(crate) fn query(
     }
 }
 
-/// Many query vectors: a BLOB of float32 vectors of `dim` components, one after the other, or a JSON array of arrays. Gives
-/// their dimension and the components. `dim` is that of the column, `None` when it has no vector; NULL is no query.
+/// Many query vectors for a column of this element type: a BLOB of vectors of `dim` components, one after the other, or a
+/// JSON array of arrays. Gives their dimension and the components. `dim` is that of the column, `None` when it has no
+/// vector; NULL is no query.
 pub(crate) fn queries(
     value: ValueRef<'_>,
     subtype: u32,
+    wanted: Element,
     dim: Option<usize>,
     column: &str,
 ) -> Result<(usize, Vec<f32>)> {
@@ -146,24 +154,32 @@ pub(crate) fn queries(
         ValueRef::Null => Ok((0, Vec::new())),
         ValueRef::Blob(blob) => {
             let element = element_of(subtype);
-            if element != Element::F32 {
-                bail!("{}: expected float32, found {}", invalid(), element.name());
+            if subtype != 0 && element != wanted {
+                bail!(
+                    "{}: expected {}, found {}",
+                    invalid(),
+                    wanted.name(),
+                    element.name()
+                );
             }
             let Some(dim) = dim else {
                 return Ok((0, Vec::new()));
             };
-            if !blob.len().is_multiple_of(4 * dim) {
+            let each = wanted.bytes(dim);
+            if !blob.len().is_multiple_of(each) {
                 bail!(
-                    "{}: a blob of {} bytes is no whole number of vectors of {dim} dimensions, {} bytes each; make it \
+                    "{}: a blob of {} bytes is no whole number of vectors of {dim} dimensions, {each} bytes each; make it \
                      with vec_pack(vector)",
                     invalid(),
                     blob.len(),
-                    4 * dim
                 );
             }
-            let components: Vec<f32> = bytemuck::pod_collect_to_vec(blob);
-            for (i, query) in components.chunks_exact(dim).enumerate() {
-                check_f32(query).with_context(|| format!("{}: query {i}", invalid()))?;
+            let (mut components, mut query) = (Vec::new(), Vec::new());
+            for (i, bytes) in blob.chunks_exact(each).enumerate() {
+                let vector = Vector::from_blob(wanted, bytes)
+                    .with_context(|| format!("{}: query {i}", invalid()))?;
+                vector.write_f32(&mut query);
+                components.extend_from_slice(&query);
             }
             Ok((dim, components))
         }
@@ -171,7 +187,7 @@ pub(crate) fn queries(
             let rows: Vec<Vec<f64>> = serde_json::from_slice(text)
                 .with_context(|| format!("{}: expected a JSON array of arrays", invalid()))?;
             let dim = rows.first().map_or(0, Vec::len);
-            let mut components = Vec::new();
+            let (mut components, mut query) = (Vec::new(), Vec::new());
             for (i, row) in rows.iter().enumerate() {
                 if row.len() != dim {
                     bail!(
@@ -180,11 +196,10 @@ pub(crate) fn queries(
                         row.len()
                     );
                 }
-                match Vector::from_components(Element::F32, row) {
-                    Ok(Vector::F32(row)) => components.extend_from_slice(&row),
-                    Ok(_) => {}
-                    Err(error) => return Err(error.context(format!("{}: query {i}", invalid()))),
-                }
+                Vector::from_components(wanted, row)
+                    .with_context(|| format!("{}: query {i}", invalid()))?
+                    .write_f32(&mut query);
+                components.extend_from_slice(&query);
             }
             Ok((dim, components))
         }
