@@ -162,10 +162,12 @@ fn an_index_has_the_rows_and_distances_of_its_column_in_every_type() {
                         "SELECT rowid, distance FROM knn_exact('copy', 'v', $q, 5, ?2)",
                         "SELECT rowid, distance FROM knn_annoy_batch('i', (SELECT vec_pack($q)), 5) WHERE ?2 IS NOT 0",
                     );
-                    check(
-                        "SELECT rowid, distance FROM knn_exact('copy', 'v', $q, 5, ?2)",
-                        "SELECT rowid, distance FROM knn_exact_batch('copy', 'v', (SELECT vec_pack($q)), 5, ?2)",
-                    );
+                    if declared {
+                        check(
+                            "SELECT rowid, distance FROM knn_exact('copy', 'v', $q, 5, ?2)",
+                            "SELECT rowid, distance FROM knn_exact_batch('copy', 'v', (SELECT vec_pack($q)), 5, ?2)",
+                        );
+                    }
                     match step % 8 {
                         1 => {
                             for table in ["t", "copy"] {
@@ -289,15 +291,11 @@ fn types_that_do_not_fit_are_refused_in_words() {
             "Dimension mismatch for query vector for the \"b\" column. Expected 8 dimensions but received 16.",
         ),
         (
-            "SELECT * FROM knn_annoy_batch('bytes', (SELECT vec_pack(vec_f32('[1,2]'))), 1)",
-            "Query vectors for the \"i\" column are invalid: expected int8, found float32",
-        ),
-        (
             "SELECT * FROM knn_exact('t', 'b', vec_bit(x'01'), 1, '{\"metric\":\"l2\"}')",
             "Cannot calculate l2 distance between two bitvectors.",
         ),
         (
-            "SELECT vec_pack(value) FROM (SELECT vec_f32('[1]') AS value UNION ALL SELECT vec_int8('[1]'))",
+            "SELECT vec_pack(iif(value, vec_f32('[1]'), vec_int8('[1]'))) FROM json_each('[1,0]')",
             "vec_pack: expected vectors of type float32, as in the rows before, found int8",
         ),
     ] {

@@ -23,7 +23,7 @@ impl Function for Info {
     const COLUMNS: &'static [&'static str] = &["key TEXT", "value"];
     const ARGUMENTS: &'static [&'static str] = &["index"];
     const REQUIRED: usize = 1;
-    const ROWS: i64 = 29;
+    const ROWS: i64 = 31;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
 
     fn call(scope: &Scope, args: &[Value]) -> Result<Self::Rows> {
@@ -171,6 +171,11 @@ impl Facts {
                     .into(),
             ),
             ("where", source.filter.clone().into()),
+            (
+                "group",
+                source.group.as_ref().map(|g| g.column.clone()).into(),
+            ),
+            ("combine", options.combine.clone().into()),
             ("metric", options.metric.clone().into()),
             ("trees", options.trees.into()),
             (

@@ -33,8 +33,31 @@ pub(crate) struct Source {
     pub(crate) has_stable_key: bool,
     /// Whether it is a view, in which no row is found by its key without a look at others.
     pub(crate) is_view: bool,
+    /// The table's own key; `key` unless rows are groups of the table's.
+    pub(crate) row_key: String,
     /// What a row must satisfy to be one of them: an expression of SQL over the table's columns; `None`: nothing.
     pub(crate) filter: Option<String>,
+    /// How the table's rows are taken together.
+    pub(crate) group: Option<Group>,
+}
+
+/// Rows that belong together: those with the same integer in a column. The others belong to none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The column, as it is spelled in the schema.
+    pub(crate) column: String,
+    /// The place of the column among the table's columns.
+    pub(crate) column_id: i64,
+    pub(crate) combine: Combine,
+}
+
+/// What stands for a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Combine {
+    /// The nearest of its rows: they are searched, and the answers taken together.
+    Best,
+    /// The mean of its vectors, which is the one vector that is read.
+    Mean,
 }
 
 /// What a read of all rows met.
@@ -83,11 +106,34 @@ impl Source {
             column: columns[i].name.clone(),
             column_id: columns[i].id,
             element: declared(&columns[i].kind),
+            row_key: key.clone(),
             key,
             has_stable_key,
             is_view,
             filter: None,
+            group: None,
         })
+    }
+
+    /// The same column, its rows taken together by another one.
+    pub(crate) fn grouped(mut self, group: Group) -> Source {
+        if group.combine == Combine::Mean {
+            self.key.clone_from(&group.column);
+        }
+        self.group = Some(group);
+        self
+    }
+
+    /// The group whose mean each row is.
+    fn mean(&self) -> Option<&Group> {
+        let group = self.group.as_ref();
+        group.filter(|group| group.combine == Combine::Mean)
+    }
+
+    /// The groups whose best row counts.
+    pub(crate) fn best(&self) -> Option<&Group> {
+        let group = self.group.as_ref();
+        group.filter(|group| group.combine == Combine::Best)
     }
 
     /// The table's quoted, qualified name.
@@ -97,26 +143,80 @@ impl Source {
 
     /// The quoted key.
     pub(crate) fn quoted_key(&self) -> String {
-        if self.key == "rowid" {
-            // In quotes it would become a string where the table has no such column.
-            self.key.clone()
-        } else {
-            quote(&self.key)
-        }
+        quote_key(&self.key)
+    }
+
+    /// The quoted key of the table.
+    pub(crate) fn quoted_row_key(&self) -> String {
+        quote_key(&self.row_key)
     }
 
     /// `FROM table`, and what a row must satisfy.
     pub(crate) fn from(&self, condition: Option<&str>) -> String {
         let mut sql = format!("FROM {}", self.quoted_table());
-        let filter = self.filter.as_deref();
-        for (word, term) in ["WHERE", "AND"]
-            .iter()
-            .zip(filter.into_iter().chain(condition))
-        {
+        let of_group = self.mean().map(|group| {
+            let (group, column) = (quote(&group.column), quote(&self.column));
+            format!("typeof({group}) = 'integer' AND {column} IS NOT NULL")
+        });
+        let terms = [self.filter.as_deref(), of_group.as_deref(), condition];
+        let words = std::iter::once("WHERE").chain(std::iter::repeat("AND"));
+        for (word, term) in words.zip(terms.into_iter().flatten()) {
             // The line ends lest a comment at the end of an expression go on.
             sql.push_str(&format!(" {word} ({term}\n)"));
         }
         sql
+    }
+
+    /// The statement that counts them.
+    pub(crate) fn count(&self) -> String {
+        match self.mean() {
+            Some(_) => format!(
+                "SELECT count(DISTINCT {}) {}",
+                self.quoted_key(),
+                self.from(None)
+            ),
+            None => format!("SELECT count({}) {}", quote(&self.column), self.from(None)),
+        }
+    }
+
+    /// The statements for a group of which the best row counts: the group of the row whose key is bound to ?1, and the keys
+    /// of the rows whose group is.
+    pub(crate) fn of_groups(&self, group: &Group) -> [String; 2] {
+        let (key, column) = (self.quoted_row_key(), quote(&group.column));
+        [
+            format!(
+                "SELECT {column} FROM {} WHERE {key} = ?1",
+                self.quoted_table()
+            ),
+            format!(
+                "SELECT {key} FROM {} WHERE {column} = ?1",
+                self.quoted_table()
+            ),
+        ]
+    }
+
+    /// The statement that gives (group, vector) of every row, or (rowid, vector) where a row is its own group.
+    pub(crate) fn listing(&self, of_one: Option<i64>) -> String {
+        let (id, of_group) = match self.best() {
+            Some(group) => {
+                let id = quote(&group.column);
+                let of_group = format!("typeof({id}) = 'integer'");
+                (id, of_group)
+            }
+            None => (self.quoted_key(), "1".to_owned()),
+        };
+        let condition = match of_one {
+            Some(one) => format!("{of_group} AND {id} = {one}"),
+            None => of_group,
+        };
+        match self.best() {
+            Some(_) => format!(
+                "SELECT {id}, {} {}",
+                quote(&self.column),
+                self.from(Some(&condition))
+            ),
+            None => self.rows_that(&condition),
+        }
     }
 
     /// The statement that gives (rowid, vector) of every row.
@@ -131,7 +231,11 @@ impl Source {
 
     fn rows(&self, condition: Option<&str>) -> String {
         let (key, column) = (self.quoted_key(), quote(&self.column));
-        format!("SELECT {key}, {column} {}", self.from(condition))
+        let from = self.from(condition);
+        match self.mean() {
+            Some(_) => format!("SELECT {key} AS k, vec_avg({column}) AS v {from} GROUP BY 1"),
+            None => format!("SELECT {key} AS k, {column} AS v {from}"),
+        }
     }
 
     /// The statement that gives (rowid, vector) of the row whose rowid is bound to ?1.
@@ -253,6 +357,12 @@ impl Source {
     /// The statement of one row that hands the (rowid, vector) of each row, or of each that satisfies a condition, to the
     /// function of this name.
     pub(crate) fn rows_to(&self, function: &str, condition: Option<&str>) -> String {
+        if self.mean().is_some() {
+            return format!(
+                "SELECT count({function}(k, v)) FROM ({})",
+                self.rows(condition)
+            );
+        }
         let (key, column) = (self.quoted_key(), quote(&self.column));
         format!(
             "SELECT count({function}({key}, {column})) {}",
@@ -337,6 +447,15 @@ impl Source {
             self.table,
             self.column
         )
+    }
+}
+
+fn quote_key(key: &str) -> String {
+    if key == "rowid" {
+        // In quotes it would become a string where the table has no such column.
+        key.to_owned()
+    } else {
+        quote(key)
     }
 }
 

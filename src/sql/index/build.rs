@@ -32,11 +32,7 @@ pub(crate) struct Rows {
 impl Rows {
     /// Reads them all.
     pub(crate) fn gather(conn: &Connection, source: &Source) -> Result<Rows> {
-        let n: usize = conn.query_row(
-            &format!("SELECT count(*) {}", source.from(None)),
-            [],
-            |row| row.get::<_, i64>(0),
-        )? as usize;
+        let n: usize = conn.query_row(&source.count(), [], |row| row.get::<_, i64>(0))? as usize;
         let (mut dim, mut ids, mut rows) = (0, Vec::new(), Vec::new());
         let sql = format!("{} ORDER BY 1", source.all_rows());
         let read = source.read(conn, &sql, 0, |id, row| {
@@ -189,15 +185,9 @@ pub(crate) fn fold(
     files::retire(conn, session, index, &taken)?;
     part::remove_lists(conn, index, &taken)?;
     names.push(new);
-    built.items = conn.query_row(
-        &format!(
-            "SELECT count({}) {}",
-            crate::sql::quote(&source.column),
-            source.from(None)
-        ),
-        [],
-        |row| row.get::<_, i64>(0).map(|n| n as u64),
-    )?;
+    built.items = conn.query_row(&source.count(), [], |row| {
+        row.get::<_, i64>(0).map(|n| n as u64)
+    })?;
     settle(conn, index, &names, &built)?;
     Ok(true)
 }

@@ -5,6 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | table, column, column_id | what is indexed, as it was named when the index was made |
+//! | group_id | the place of the option `group`'s column |
 //! | options | JSON of [`IndexOptions`] |
 //! | generation | number of the last file that was built; counts up, also over rebuilds that came to nothing |
 //! | current | the parts that answer ([`super::part`]); NULL when there is none |
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{IndexName, TRIGGERS};
 use super::options::IndexOptions;
-use crate::sql::source::{self, Source};
+use crate::sql::source::{self, Group, Source};
 use crate::sql::{quote, source::Column};
 
 /// Figures of the last build.
@@ -52,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) table: String,
     pub(crate) column: String,
     pub(crate) column_id: i64,
+    pub(crate) group_id: Option<i64>,
     pub(crate) options: IndexOptions,
 }
 
@@ -72,6 +74,10 @@ pub(crate) fn create(
         ("table", Value::from(source.table.clone())),
         ("column", Value::from(source.column.clone())),
         ("column_id", Value::from(source.column_id)),
+        (
+            "group_id",
+            source.group.as_ref().map(|group| group.column_id).into(),
+        ),
         ("options", Value::from(serde_json::to_string(options)?)),
         ("generation", Value::from(0)),
         ("current", Value::Null),
@@ -139,6 +145,7 @@ pub(crate) fn settings(conn: &Connection, index: &IndexName) -> Result<Settings>
         table: get(conn, index, "table")?.ok_or_else(|| missing("table"))?,
         column: get(conn, index, "column")?.ok_or_else(|| missing("column"))?,
         column_id: get(conn, index, "column_id")?.ok_or_else(|| missing("column_id"))?,
+        group_id: get(conn, index, "group_id")?,
         options: serde_json::from_str(&options)?,
     })
 }
@@ -246,7 +253,53 @@ pub(crate) fn source(
     {
         source.filter = Some(filter);
     }
-    Ok(source)
+    group(conn, source, &settings.options, settings.group_id)
+}
+
+/// The source with the option `group`; `place` is where its column was, for one that has been renamed.
+pub(crate) fn group(
+    conn: &Connection,
+    source: Source,
+    options: &IndexOptions,
+    place: Option<i64>,
+) -> Result<Source> {
+    let Some(name) = &options.group else {
+        return Ok(source);
+    };
+    let columns = source::columns(conn, &source.schema, &source.table)?;
+    let column = columns
+        .iter()
+        .find(|c| c.name.eq_ignore_ascii_case(name))
+        .or_else(|| columns.iter().find(|c| Some(c.id()) == place))
+        .ok_or_else(|| {
+            source::no_column(name, &source.table, columns.iter().map(|c| c.name.as_str()))
+        })?;
+    Ok(source.grouped(Group {
+        column: column.name.clone(),
+        column_id: column.id(),
+        combine: options.combine()?,
+    }))
+}
+
+/// Refuses groups whose rows are not found without a look at all.
+pub(crate) fn check_group(conn: &Connection, source: &Source) -> Result<()> {
+    let Some(group) = &source.group else {
+        return Ok(());
+    };
+    let has_index: bool = conn.query_row(
+        "SELECT EXISTS(SELECT 1 FROM pragma_index_list(?1, ?2) l, pragma_index_info(l.name, ?2) i
+                       WHERE NOT l.partial AND i.seqno = 0 AND i.cid = ?3)",
+        (&source.table, &source.schema, group.column_id),
+        |row| row.get(0),
+    )?;
+    if !has_index && group.column != source.row_key {
+        anyhow::bail!(
+            "group={0} needs an index by which the rows of a group are found: CREATE INDEX name ON {1}({0})",
+            quote(&group.column),
+            quote(&source.table)
+        );
+    }
+    Ok(())
 }
 
 /// What stands around a partial index's expression in its first trigger. There SQLite carries along the names of columns
@@ -332,7 +385,9 @@ fn tells_the_time(filter: &str) -> bool {
 /// Plain SQL, so that any program that writes to the table runs them.
 pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Source) -> Result<()> {
     let table = quote(&source.table);
-    let key = source.quoted_key();
+    let key = source.quoted_row_key();
+    // What is noted.
+    let id = source.quoted_key();
     let column = quote(&source.column);
     let changes = index.bare("_changes");
     // Rows that are in the index, or would be.
@@ -340,7 +395,7 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         let filter = source.filter.as_deref().map_or(String::new(), |filter| {
             format!(" AND ({}{filter}{})", AROUND_FILTER[0], AROUND_FILTER[1])
         });
-        format!("SELECT {key} AS x FROM {table} WHERE {key_is}{filter}")
+        format!("SELECT {id} AS x FROM {table} WHERE {key_is}{filter}")
     };
     // With a filter, only the row in the table tells whether it is satisfied: before a change for what goes, after it for
     // what comes.
@@ -349,7 +404,7 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         format!("EXISTS({})", row(&format!("{key} = new.{key}"))),
     );
     let partial = source.filter.is_some();
-    let mut changed = format!("old.{key} IS NOT new.{key} OR old.{column} IS NOT new.{column}");
+    let mut changed = format!("old.{id} IS NOT new.{id} OR old.{column} IS NOT new.{column}");
     for name in filter_columns(conn, source)? {
         changed.push_str(&format!(" OR old.{0} IS NOT new.{0}", quote(&name)));
     }
@@ -357,7 +412,7 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     let note = |values: &str| {
         format!(
             "DELETE FROM {changes} WHERE id IN ({values});
-             INSERT INTO {changes}(id) SELECT x FROM ({values}) WHERE x IS NOT NULL;"
+             INSERT INTO {changes}(id) SELECT x FROM ({values}) WHERE typeof(x) = 'integer';"
         )
     };
     let mut sql = String::new();
@@ -368,7 +423,7 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         ));
     };
     if partial {
-        let new = note(&format!("SELECT new.{key} AS x"));
+        let new = note(&format!("SELECT new.{id} AS x"));
         trigger(TRIGGERS[0], "AFTER INSERT", &format!("WHEN {after}"), &new);
         let when = format!("WHEN ({changed}) AND {after}");
         trigger(TRIGGERS[1], "AFTER UPDATE", &when, &new);
@@ -378,26 +433,26 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
             TRIGGERS[0],
             "AFTER INSERT",
             "",
-            &note(&format!("SELECT new.{key} AS x")),
+            &note(&format!("SELECT new.{id} AS x")),
         );
         trigger(
             TRIGGERS[1],
             "AFTER UPDATE",
             &format!("WHEN {changed}"),
-            &note(&format!("SELECT old.{key} AS x UNION SELECT new.{key}")),
+            &note(&format!("SELECT old.{id} AS x UNION SELECT new.{id}")),
         );
         trigger(
             TRIGGERS[2],
             "AFTER DELETE",
             "",
-            &note(&format!("SELECT old.{key} AS x")),
+            &note(&format!("SELECT old.{id} AS x")),
         );
     }
 
-    // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove, one SELECT for each UNIQUE index.
-    let mut replaced = vec![row(&format!("{key} = new.{key}"))];
+    // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove, a condition for each UNIQUE index.
     let indexes = unique_indexes(conn, source)?;
     put(conn, index, "unique", known_as(&indexes))?;
+    let mut replaced = Vec::new();
     for terms in &indexes {
         let equal: Vec<_> = terms
             .iter()
@@ -407,31 +462,30 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
                 Some(format!("{column} = new.{column} COLLATE {collation}"))
             })
             .collect();
-        if equal.is_empty() {
-            continue;
+        if !equal.is_empty() {
+            replaced.push(equal.join(" AND "));
         }
-        replaced.push(row(&equal.join(" AND ")));
     }
-    if replaced.len() > 1 {
-        let insert = note(&format!(
-            "SELECT x FROM ({})",
-            replaced[1..].join(" UNION ")
-        ));
+    let by_key_alone = replaced.is_empty();
+    if !by_key_alone {
+        let rows: Vec<_> = replaced.iter().map(|equal| row(equal)).collect();
+        let insert = note(&rows.join(" UNION "));
         trigger(TRIGGERS[3], "BEFORE INSERT", "", &insert);
     }
-    let mut update = format!(
-        "SELECT x FROM ({}) WHERE x IS NOT old.{key}",
-        replaced.join(" UNION ")
-    );
+    replaced.push(format!("{key} = new.{key}"));
+    let mut rows: Vec<_> = replaced
+        .iter()
+        .map(|equal| row(&format!("{equal} AND {key} IS NOT old.{key}")))
+        .collect();
     if partial {
-        update.push_str(&format!(" UNION {before} AND ({changed})"));
+        rows.push(format!("{before} AND ({changed})"));
     }
-    let event = if partial || replaced.len() > 1 {
+    let event = if partial || !by_key_alone {
         "BEFORE UPDATE".to_owned()
     } else {
         format!("BEFORE UPDATE OF {key}")
     };
-    trigger(TRIGGERS[4], &event, "", &note(&update));
+    trigger(TRIGGERS[4], &event, "", &note(&rows.join(" UNION ")));
     conn.execute_batch(&sql)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forest::MAX_TREES;
 use crate::spelling::did_you_mean;
-use crate::sql::source::element_named;
+use crate::sql::source::{Combine, element_named};
 use crate::vector::{Element, Metric};
 
 /// The metrics an index can have; hamming over bits, and the others over numbers.
@@ -16,7 +16,7 @@ const METRICS: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::H
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "metric",
     "trees",
     "seed",
@@ -24,6 +24,8 @@ const NAMES: [&str; 7] = [
     "auto_refresh",
     "type",
     "where",
+    "group",
+    "combine",
 ];
 
 /// Part of the rows that must have changed for `auto-refresh` to do anything, unless told otherwise.
@@ -48,6 +50,12 @@ pub(crate) struct IndexOptions {
     /// What a row must satisfy to be in the index, as it was written; names may have changed since.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub(crate) filter: Option<String>,
+    /// The column that says which rows belong together, as it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// What stands for such rows: `best` or `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) combine: Option<String>,
 }
 
 impl Default for IndexOptions {
@@ -60,6 +68,8 @@ impl Default for IndexOptions {
             auto_refresh: DEFAULT_AUTO_REFRESH,
             element: None,
             filter: None,
+            group: None,
+            combine: None,
         }
     }
 }
@@ -76,6 +86,15 @@ impl IndexOptions {
             Metric::Hamming => Metric::L2,
             metric => metric,
         })
+    }
+
+    /// What stands for rows that belong together.
+    pub(crate) fn combine(&self) -> Result<Combine> {
+        match self.combine.as_deref() {
+            None | Some("best") => Ok(Combine::Best),
+            Some("mean") => Ok(Combine::Mean),
+            Some(other) => bail!("combine must be best or mean, got {other}"),
+        }
     }
 
     /// The element type, if it was given.
@@ -137,6 +156,11 @@ impl Declaration {
                     "where needs an expression over the table's columns, as in where='lang = ''en'''"
                 ),
                 "where" => options.filter = Some(value),
+                "group" => options.group = Some(value),
+                "combine" => {
+                    options.combine = Some(value.to_ascii_lowercase());
+                    options.combine()?;
+                }
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
                     NAMES.join(", "),
@@ -165,6 +189,16 @@ impl Declaration {
             (given, declared) => given.or(declared).unwrap_or(Element::F32),
         };
         let of_bits = element == Element::Bit;
+        if options.combine.is_some() && options.group.is_none() {
+            bail!("combine says what stands for rows that belong together: give group=column, too");
+        }
+        if options.combine()? == Combine::Mean && element != Element::F32 {
+            bail!(
+                "combine=mean needs float32 vectors, and column {} has {}",
+                self.column,
+                element.name()
+            );
+        }
         let metric = match self.metric {
             None if of_bits => Metric::Hamming,
             None => Metric::Cosine,
@@ -237,7 +271,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
@@ -245,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

@@ -8,7 +8,8 @@
 //! | k, hidden | rows wanted |
 //! | options, hidden | as the last argument of `knn_annoy` |
 //!
-//! Without MATCH it gives the rowids and vectors of the table.
+//! Without MATCH it gives the rowids and vectors of the table; of groups (option `group`), all vectors of each with
+//! combine=best, where a search has none to give in this column, and the means with combine=mean.
 //!
 //! Commands: `rebuild` reads the whole table and publishes a new file; `refresh` takes in what has changed since;
 //! `auto-refresh` does so if that is at least the part `auto_refresh` of the rows, and is cheap otherwise: to be given by a
@@ -141,6 +142,7 @@ impl Index {
             catalog::put(self.conn(), index, key, value.clone())?;
         }
         options.filter.clone_from(&source.filter);
+        options.group = source.group.as_ref().map(|group| group.column.clone());
         catalog::put(
             self.conn(),
             index,
@@ -254,6 +256,8 @@ impl Table for Index {
             source.element = options.element()?.or(source.element);
             source.filter.clone_from(&options.filter);
             catalog::check_filter(conn, &index, &source)?;
+            let source = catalog::group(conn, source, &options, None)?;
+            catalog::check_group(conn, &source)?;
             catalog::create(conn, &index, &source, &options)?;
             build::rebuild(conn, targets.session(), &index, &source, &options)?;
             source.column
@@ -389,16 +393,17 @@ impl Cursor for IndexCursor {
         self.rows = None;
         if number & SCAN != 0 {
             let (source, _) = table.source()?;
-            let sql = match (number & 1 != 0, args.integer(0)) {
-                (false, _) => source.all_rows(),
-                (true, Some(rowid)) => {
-                    source.rows_that(&format!("{} = {rowid}", source.quoted_key()))
-                }
-                (true, None) => source.rows_that("0"),
-            };
-            let mut statement = table.conn().prepare_cached(&sql)?;
-            let mut selected = statement.query([])?;
             let mut rows = Vec::new();
+            let one = match (number & 1 != 0, args.integer(0)) {
+                (false, _) => None,
+                (true, Some(rowid)) => Some(rowid),
+                (true, None) => {
+                    self.rows = Some(rows);
+                    return Ok(());
+                }
+            };
+            let mut statement = table.conn().prepare_cached(&source.listing(one))?;
+            let mut selected = statement.query([])?;
             while let Some(row) = selected.next()? {
                 let rowid = source.key_of(row.get_ref(0)?)?;
                 if let Some(vector) = source.bytes(rowid, row.get_ref(1)?)? {
@@ -453,6 +458,10 @@ impl Cursor for IndexCursor {
                 (None, None) => {}
                 (None, Some(reader)) => {
                     let reader = reader.borrow();
+                    if reader.source().best().is_some() {
+                        // A group has several vectors.
+                        return Ok(());
+                    }
                     let mut statement = table.conn().prepare_cached(reader.one_row())?;
                     statement
                         .query_row([rowid], |row| {

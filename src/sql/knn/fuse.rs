@@ -157,6 +157,10 @@ impl Function for Mmr {
         };
         let hits = targets.search_one(&target, Way::Within(budget), &query, &wanted)?;
         let reader = reader.borrow();
+        ensure!(
+            reader.source().best().is_none(),
+            "mmr compares rows by their one vector, and a group of index {name} has several"
+        );
         let mut one_row = scope.conn.prepare_cached(reader.one_row())?;
         let vectors = hits
             .iter()

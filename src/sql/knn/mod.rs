@@ -3,6 +3,7 @@
 //!
 //! * [`batch`]: many queries at once.
 //! * [`fuse`]: `rrf` and `mmr`.
+//! * [`groups`]: answers that are groups of rows.
 //! * [`stats`]: what the last search did.
 //! * [`request`]: the arguments, from SQL values to a [`stream::Request`].
 //! * [`targets`]: what a name means: an index, or a bare table.
@@ -13,6 +14,7 @@
 
 mod batch;
 mod fuse;
+mod groups;
 mod request;
 mod stats;
 pub(crate) mod stream;

@@ -197,8 +197,8 @@ impl<'a> QueryArgs<'a> {
     pub(super) fn exact_batch(&self, targets: &Targets) -> Result<Batch> {
         let options = ExactOptions::parse(self.options())?;
         let (table, column) = (self.name(0, "a table")?, self.name(1, "a column")?);
-        let element = vector::element_of_blob(self.argument(2), self.subtype());
-        let target = targets.column(table, column, options.metric, element)?;
+        // Queries packed together do not say what they are: the declaration must.
+        let target = targets.column(table, column, options.metric, None)?;
         self.batch(targets, target, Way::Exact, options.threads)
     }
 

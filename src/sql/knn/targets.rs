@@ -296,8 +296,25 @@ impl Targets {
         }
     }
 
-    /// The nearest rows of a target, for each query.
+    /// The nearest rows of a target, or groups of them, for each query.
     pub(crate) fn search(
+        &self,
+        target: &Target,
+        way: Way,
+        queries: &[&[f32]],
+        wanted: &Wanted,
+    ) -> Result<Vec<Vec<Hit>>> {
+        if let Target::Index(reader) = target
+            && reader.borrow().source().best().is_some()
+        {
+            let groups = |query: &&[f32]| self.search_groups(target, reader, way, query, wanted);
+            return queries.iter().map(groups).collect();
+        }
+        self.search_rows(target, way, queries, wanted)
+    }
+
+    /// The nearest rows of a target, for each query.
+    pub(super) fn search_rows(
         &self,
         target: &Target,
         way: Way,

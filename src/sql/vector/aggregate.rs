@@ -12,13 +12,13 @@ use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context, WindowAggregate};
 use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 
-use super::{Output, READS, RETURNS, decode, function_error, output, subtype_of, type_name};
+use super::{Output, PURE, READS, RETURNS, decode, function_error, output, type_name};
 use crate::vector::{Element, MAX_DIM, Vector};
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
     conn.create_window_function("vec_sum", 1, RETURNS, Sum { mean: false })?;
     conn.create_window_function("vec_avg", 1, RETURNS, Sum { mean: true })?;
-    conn.create_aggregate_function("vec_pack", 1, READS | RETURNS, Pack)?;
+    conn.create_aggregate_function("vec_pack", 1, PURE | READS, Pack)?;
     for arguments in 1..=3 {
         conn.create_aggregate_function("vec_from_each", arguments, RETURNS, FromEach)?;
     }
@@ -80,7 +80,7 @@ impl Packed {
     }
 }
 
-impl Aggregate<Packed, Output> for Pack {
+impl Aggregate<Packed, ToSqlOutput<'static>> for Pack {
     fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Packed> {
         Ok(Packed::default())
     }
@@ -95,17 +95,10 @@ impl Aggregate<Packed, Output> for Pack {
         &self,
         _: &mut Context<'_>,
         packed: Option<Packed>,
-    ) -> rusqlite::Result<Output> {
+    ) -> rusqlite::Result<ToSqlOutput<'static>> {
         Ok(match packed {
-            Some(Packed {
-                element: Some(element),
-                bytes,
-                ..
-            }) => (
-                ToSqlOutput::Owned(Value::Blob(bytes)),
-                Some(subtype_of(element)),
-            ),
-            _ => (ToSqlOutput::from(Null), None),
+            Some(packed) if packed.each > 0 => ToSqlOutput::Owned(Value::Blob(packed.bytes)),
+            _ => ToSqlOutput::from(Null),
         })
     }
 }
