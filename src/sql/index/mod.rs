@@ -32,6 +32,7 @@ mod table;
 pub(crate) use build::Rows;
 pub(crate) use catalog::{Built, built};
 pub(crate) use names::{IndexName, TRIGGERS};
+pub(crate) use options::METRICS;
 pub(crate) use reader::{Reader, all, find, no_index};
 
 use std::sync::Arc;

@@ -8,8 +8,11 @@ use crate::spelling::did_you_mean;
 use crate::sql::source::{Combine, element_named};
 use crate::vector::{Element, Metric};
 
-/// The metrics an index can have; hamming over bits, and the others over numbers.
-const METRICS: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hamming];
+/// The metrics of forests.
+pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
+
+/// The metrics an index can have: over bits also hamming, and nothing else.
+const ALL: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hamming];
 
 /// Trees of an index that is not told otherwise. A search that is given a recall (or nothing) scans the first tree's
 /// lists, which hold each row where a second tree would have to look for it; further trees cost build time and space
@@ -77,7 +80,7 @@ impl Default for IndexOptions {
 impl IndexOptions {
     /// The metric.
     pub(crate) fn metric(&self) -> Result<Metric> {
-        Metric::parse(&self.metric, &METRICS)
+        Metric::parse(&self.metric, &ALL)
     }
 
     /// The metric of the forests, which hold bits as numbers 0 and 1: hamming is the square of l2 among them.
@@ -140,7 +143,7 @@ impl Declaration {
             let (name, value) = (name.trim(), unquote(value));
             match name.to_ascii_lowercase().as_str() {
                 "metric" => {
-                    metric = Some(Metric::parse(&value, &METRICS)?);
+                    metric = Some(Metric::parse(&value, &ALL)?);
                 }
                 "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{judge, neighbours, sample, text};
 use crate::forest::{self, Budget, BuildOptions, Forest, Hit, MAX_TREES, TopK, Vectors};
 use crate::job::Job;
-use crate::sql::index::Rows;
+use crate::sql::index::{METRICS, Rows};
 use crate::sql::source::Source;
 use crate::sql::values::options_error;
 use crate::sql::vtab::function::{Function, Scope};
@@ -110,9 +110,6 @@ impl SweepOptions {
         Ok(options)
     }
 }
-
-/// The metrics of forests.
-const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 
 fn sweep(
     vectors: &Vectors<'_>,
