@@ -36,7 +36,7 @@ use super::file::Forest;
 use super::filter::{Filter, RowSet};
 use super::format::Kind;
 use super::score::{CHUNK, Scan};
-use super::search::{Budget, Scratch};
+use super::search::Scratch;
 use super::topk::{Hit, TopK};
 use crate::kernel::dispatch::prefetch;
 use crate::kernel::level;
@@ -587,39 +587,6 @@ impl<B: AsRef<[u8]>> Forest<B> {
     #[must_use]
     pub fn bytes(&self) -> &B {
         &self.bytes
-    }
-
-    /// [`Forest::search`] for many queries, by several threads.
-    #[must_use]
-    pub fn search_many(
-        &self,
-        queries: &[&[f32]],
-        k: usize,
-        budget: Budget,
-        hidden: &FxHashSet<i64>,
-        threads: usize,
-    ) -> Vec<Vec<Hit>>
-    where
-        B: Sync,
-    {
-        let mut found = vec![Vec::new(); queries.len()];
-        let each = queries.len().div_ceil(threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            for (queries, found) in queries.chunks(each).zip(found.chunks_mut(each)) {
-                let run = move || {
-                    let mut scratch = Scratch::default();
-                    for (query, found) in queries.iter().zip(found) {
-                        *found = self.search(query, k, budget, hidden, &mut scratch);
-                    }
-                };
-                if each >= queries.len() && threads <= 1 {
-                    run();
-                } else {
-                    scope.spawn(run);
-                }
-            }
-        });
-        found
     }
 }
 

@@ -20,6 +20,7 @@
 //! * [`mod@format`]: the only place that knows the bytes.
 //! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
 //! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
+//! * [`batch`]: the same for many queries.
 //! * [`mod@exact`]: exact search, over the four-bit plane ([`plane`]).
 //! * [`filter`]: which rows may be among an answer; [`among`]: the search when they are few.
 //! * [`scan`]: rows that are in no index.
@@ -29,6 +30,7 @@
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
 
 mod among;
+mod batch;
 mod build;
 mod calibrate;
 mod centroids;

@@ -1,15 +1,17 @@
 //! Which rows an approximate search looks at: leaves near the query, or lists near the query.
 
-use super::directory::{Ranking, nearest};
+use super::directory::nearest;
 use super::format::Kind;
 use super::hardness::{self, LEAVES};
 use super::lists::View;
 use super::score::{CHUNK, Scan};
 use super::search::{Effort, Scratch};
 use crate::kernel::codes::{self, LANES};
-use crate::kernel::scan::survivors;
+use crate::kernel::scan::{ScanQuery, survivors};
 use crate::kernel::{level, select};
 
+/// Lists that set the limit, nearest first; the others follow in the order of the file.
+const NEAREST_FIRST: usize = 8;
 /// Up to this many trees, all are searched whatever the budget.
 const FEW_TREES: usize = 16;
 
@@ -68,84 +70,83 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
 
     /// The lists nearest to the query, by estimate; the best of those by byte code; the best of these exactly.
     pub(super) fn lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
+        self.choose_lists(lists, effort, s);
+        while s.first_look.list(lists, s.first_look.ahead(lists)) {}
+        self.second_look(lists, s);
+    }
+
+    /// Prepares the first look: which lists, and what they are compared with.
+    ///
+    /// The nearest, until they have as many slots as this query deserves ([`hardness`]) when others get `effort.slots`.
+    /// The nearest of all ([`NEAREST_FIRST`]) set the limit; the rest come in the order of the file, for the prefetcher's
+    /// sake.
+    fn choose_lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
         let f = self.forest;
         let work = f.space.work();
-        f.directory()
-            .rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
-        s.scan
-            .prepare(level(), lists.bits, &s.query[..work], self.query.scale);
-        self.leaves_for(lists, effort.slots, s);
-        let little = effort.kept / 16;
-        let (least, most) = (effort.kept - little, effort.kept + little + 2);
-        let mut limit = f32::INFINITY;
-        s.list.clear();
-        s.estimates.clear();
-        let slots_of = |r: &Ranking, c: u32| lists.slots(r.leaf(c));
-        let mut slots = s.leaves.first().map_or(0..0, |&c| slots_of(&s.ranking, c));
-        for (i, &leaf) in s.leaves.iter().enumerate() {
-            self.codes += slots.len() as u64;
-            let next = s.leaves.get(i + 1);
-            let next = next.map_or(0..0, |&c| slots_of(&s.ranking, c));
-            survivors(
-                level(),
-                &s.scan,
-                lists.codes_of(&slots),
-                lists.codes_of(&next),
-                (s.ranking.score(leaf), limit),
-                slots.start as u32,
-                &mut s.list,
-                &mut s.estimates,
-            );
-            if s.list.len() > 3 * most || i + 1 == s.leaves.len() {
-                limit = select::limit_for(level(), &s.estimates, least, most).min(limit);
-                keep(limit, &mut s.list, &mut s.estimates);
+        let Scratch {
+            code,
+            query,
+            ranking,
+            leaves,
+            first_look,
+            ..
+        } = s;
+        f.directory().rank(code, 2.0 * self.query.scale, ranking);
+        let each = (lists.rows.len() / f.tree(0).1.max(1)).max(1);
+        let enough = |slots: usize| LEAVES.max(slots / each * 9 / 8 + 8);
+        let mut least = enough(effort.slots);
+        ranking.nearest(least, leaves);
+        let squared = |i: usize| self.query.square + ranking.score(leaves[i]);
+        let at = hardness::at(leaves.len(), squared);
+        let slots = f.layout.header.hardness.share(effort.slots, &at);
+        let taken = loop {
+            let (mut sum, mut taken) = (0, 0);
+            while sum < slots && taken < leaves.len() {
+                sum += lists.slots(ranking.leaf(leaves[taken])).len();
+                taken += 1;
             }
-            slots = next;
+            if sum >= slots || least > ranking.len() {
+                break taken;
+            }
+            least = (least * 2).max(enough(slots));
+            ranking.nearest(least, leaves);
+        };
+        leaves.truncate(taken);
+        if let Some(rest) = leaves.get_mut(NEAREST_FIRST..) {
+            rest.sort_unstable();
         }
-        let mut list = std::mem::take(&mut s.list);
-        for slot in &mut list {
-            *slot = lists.rows[*slot as usize];
-        }
-        once(&mut list, f.len(), &mut s.table);
+        first_look
+            .query
+            .prepare(level(), lists.bits, &query[..work], self.query.scale);
+        first_look.begin(effort.kept);
+        first_look.lists.extend(leaves.iter().map(|&c| {
+            let slots = lists.slots(ranking.leaf(c));
+            Chosen {
+                slots: [slots.start as u32, slots.end as u32],
+                score: ranking.score(c),
+            }
+        }));
+    }
+
+    /// The rows of the slots that the first look has left, each once: by byte code, and the best of them exactly.
+    fn second_look(&mut self, lists: &View, s: &mut Scratch) {
+        let list = &mut s.list;
+        list.clear();
+        let rows = s.first_look.slots.iter();
+        list.extend(rows.map(|&slot| lists.rows[slot as usize]));
+        once(list, self.forest.len(), &mut s.table);
         s.offered = list.len();
         if self.filter.among.is_some() {
             list.retain(|&p| self.admits(p));
         }
         s.passed = list.len();
-        self.leaves += s.leaves.len() as u64;
+        self.leaves += s.first_look.lists.len() as u64;
+        self.codes += s.first_look.scanned;
+        let list = std::mem::take(&mut s.list);
         for part in list.chunks(CHUNK) {
             self.some(part, s);
         }
         s.list = list;
-    }
-
-    /// The candidates whose lists are scanned: the nearest, until they have as many slots as this query deserves
-    /// ([`hardness`]) when others get `slots`. The first eight set the limit, nearest first; the rest come in the order
-    /// of the file, for the prefetcher's sake.
-    fn leaves_for(&self, lists: &View, slots: usize, s: &mut Scratch) {
-        let each = (lists.rows.len() / self.forest.tree(0).1.max(1)).max(1);
-        let enough = |slots: usize| LEAVES.max(slots / each * 9 / 8 + 8);
-        let mut least = enough(slots);
-        s.ranking.nearest(least, &mut s.leaves);
-        let squared = |i: usize| self.query.square + s.ranking.score(s.leaves[i]);
-        let at = hardness::at(s.leaves.len(), squared);
-        let slots = self.forest.layout.header.hardness.share(slots, &at);
-        let taken = loop {
-            let (mut sum, mut taken) = (0, 0);
-            while sum < slots && taken < s.leaves.len() {
-                sum += lists.slots(s.ranking.leaf(s.leaves[taken])).len();
-                taken += 1;
-            }
-            if sum >= slots || least > s.ranking.len() {
-                break taken;
-            }
-            least = (least * 2).max(enough(slots));
-            s.ranking.nearest(least, &mut s.leaves);
-        };
-        s.leaves.truncate(taken);
-        if let Some(rest) = s.leaves.get_mut(8..) {
-            rest.sort_unstable();
-        }
     }
 
     /// Scores of leaves `0..leaves`.
@@ -213,6 +214,83 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let looked = list.len();
         s.list = list;
         (looked, end - first)
+    }
+}
+
+/// A list to be scanned.
+#[derive(Debug, Clone, Copy)]
+struct Chosen {
+    /// From, to.
+    slots: [u32; 2],
+    /// Of the leaf.
+    score: f32,
+}
+
+impl Chosen {
+    fn codes<'a>(&self, lists: &View<'a>) -> &'a [u8] {
+        let [from, to] = self.slots.map(|s| s as usize);
+        lists.codes_of(&(from..to))
+    }
+}
+
+/// The scan of lists for one query.
+#[derive(Debug, Default)]
+pub(super) struct FirstLook {
+    query: ScanQuery,
+    /// What is to be scanned, in that order.
+    lists: Vec<Chosen>,
+    /// How many of them have been.
+    at: usize,
+    /// Slots with an estimate that may be among the best, and their estimates.
+    slots: Vec<u32>,
+    estimates: Vec<f32>,
+    /// No estimate beyond this is wanted any more; how many are, at least and at most.
+    limit: f32,
+    least: usize,
+    most: usize,
+    /// Slots scanned.
+    scanned: u64,
+}
+
+impl FirstLook {
+    /// A new scan, of which the `kept` best estimates are wanted, or about that many.
+    fn begin(&mut self, kept: usize) {
+        self.lists.clear();
+        self.slots.clear();
+        self.estimates.clear();
+        (self.at, self.scanned, self.limit) = (0, 0, f32::INFINITY);
+        (self.least, self.most) = (kept - kept / 16, kept + kept / 16 + 2);
+    }
+
+    /// The codes of the list after the next one.
+    fn ahead<'a>(&self, lists: &View<'a>) -> &'a [u8] {
+        let after = self.lists.get(self.at + 1);
+        after.map_or(&[], |list| list.codes(lists))
+    }
+
+    /// Scans the next list, while `ahead` is brought near; `false`: there is none.
+    fn list(&mut self, lists: &View, ahead: &[u8]) -> bool {
+        let Some(list) = self.lists.get(self.at) else {
+            return false;
+        };
+        survivors(
+            level(),
+            &self.query,
+            list.codes(lists),
+            ahead,
+            (list.score, self.limit),
+            list.slots[0],
+            &mut self.slots,
+            &mut self.estimates,
+        );
+        self.scanned += u64::from(list.slots[1] - list.slots[0]);
+        self.at += 1;
+        if self.slots.len() > 3 * self.most || self.at == self.lists.len() {
+            let limit = select::limit_for(level(), &self.estimates, self.least, self.most);
+            self.limit = limit.min(self.limit);
+            keep(self.limit, &mut self.slots, &mut self.estimates);
+        }
+        true
     }
 }
 

@@ -16,6 +16,7 @@
 //! where R is the distance of points that the k-th best distance allows ([`super::space::Space::reach`]). 1e-30 stands for
 //! underflow. A comparison with NaN or infinity on the right is false, and keeps the row.
 
+use super::exact::Stats;
 use super::file::Forest;
 use super::filter::Filter;
 use super::format::Kind;
@@ -228,6 +229,16 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             let rowid = f.ids()[p as usize];
             self.best.push(Hit { rowid, distance });
         }
+    }
+
+    /// The answer; what it took goes to `stats`.
+    pub(super) fn finish(mut self, stats: &mut Stats) -> Vec<Hit> {
+        self.flush();
+        stats.leaves += self.leaves;
+        stats.codes += self.codes;
+        stats.by_code += self.by_code;
+        stats.reranked += self.scored;
+        self.best.into_sorted()
     }
 
     /// Every row by its exact distance: for queries the codes say nothing about.

@@ -18,10 +18,10 @@ use super::exact::{Ask, Stats};
 use super::file::Forest;
 use super::filter::Filter;
 use super::format::Kind;
+use super::near::FirstLook;
 use super::score::{EIGHT, Query, Scan};
 use super::space::{Role, Space};
 use super::topk::{Hit, TopK};
-use crate::kernel::scan::ScanQuery;
 use crate::vector::{Metric, exact};
 
 /// How much an approximate search looks at.
@@ -59,8 +59,7 @@ pub struct Scratch {
     pub(super) gathered: [Vec<f32>; 3],
     pub(super) kept: Vec<u32>,
     pub(super) near: Vec<(f32, u32)>,
-    pub(super) scan: ScanQuery,
-    pub(super) estimates: Vec<f32>,
+    pub(super) first_look: FirstLook,
     pub(super) ranking: Ranking,
     pub(super) leaves: Vec<u32>,
     pub(super) places: Vec<u32>,
@@ -168,12 +167,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         } else {
             scan.plain();
         }
-        scan.flush();
-        stats.leaves += scan.leaves;
-        stats.codes += scan.codes;
-        stats.by_code += scan.by_code;
-        stats.reranked += scan.scored;
-        scan.best.into_sorted()
+        scan.finish(stats)
     }
 
     /// A search with nothing looked at; the codes of the query are left in `s`.

@@ -21,6 +21,7 @@
 //! so all levels agree bit for bit.
 #![allow(unsafe_code)]
 
+use bytemuck::{Pod, Zeroable};
 use half::bf16;
 
 use super::Level;
@@ -36,6 +37,10 @@ pub use signs::MAX_DIM_ONE_BIT;
 pub const BLOCK: usize = 16;
 /// Bytes of a line.
 const LINE: usize = 64;
+/// A line of a table. Aligned, since a load that crosses lines counts twice, and tables are what a scan loads most.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
 /// Bytes of the two numbers of a row.
 const FACTORS: usize = 6;
 /// Bytes of a step of a block: one of each row.
@@ -154,7 +159,7 @@ pub struct ScanQuery {
     /// The query code, padded with zeros to whole steps (two bits) or triples of steps (one bit, coarser).
     code: Vec<i8>,
     /// One bit: see [`signs`].
-    tables: Vec<u8>,
+    tables: Vec<Line>,
     /// Two bits: m sum(g). One bit: 0.
     shift: i32,
     /// What the integer is multiplied with.
@@ -221,9 +226,8 @@ pub fn survivors(
     assert!(codes.len().is_multiple_of(size));
     let rows = codes.len() / size * BLOCK;
     let Some(bits) = query.bits else { return };
-    // A store of sixteen needs sixteen free places, however few of them count.
-    slots.reserve(rows + BLOCK);
-    found.reserve(rows + BLOCK);
+    slots.reserve(rows);
+    found.reserve(rows);
     match (level, bits) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: whole blocks, and the room was just reserved; the level was detected.

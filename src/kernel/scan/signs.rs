@@ -14,7 +14,9 @@
 //! integers whose sizes add up to at most 63 in each table, so that four entries fit a byte and sums sixteen bits. The
 //! entries of a table count from its smallest. One part in sixty of a table's range is far less than what a sign leaves open.
 
-use super::{Level, ScanQuery};
+use bytemuck::Zeroable;
+
+use super::{Level, Line, ScanQuery};
 use crate::kernel::dispatch::{self, Task};
 
 /// Dimensions of a triple.
@@ -49,7 +51,7 @@ pub(super) fn prepare(query: &mut ScanQuery, level: Level, g: &[i8], scale: f32)
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => {
-            query.tables.resize(triples * 4 * 64, 0);
+            query.tables.resize(triples * 4, Line::zeroed());
             // SAFETY: four tables for each triple; the level was detected.
             unsafe { super::x86::tables_avx512(&query.code, &mut query.tables) }
         }
@@ -95,9 +97,9 @@ impl Task for Coarser<'_> {
 
 /// For each step of eight dimensions sixteen sums for the low half of a byte, and sixteen for the high one.
 fn half_tables(query: &mut ScanQuery) {
-    query.tables.resize(query.code.len() / 8 * 32, 0);
-    let code = query.code.as_chunks::<4>().0;
-    let tables = query.tables.as_chunks_mut::<16>().0;
+    let (code, _) = query.code.as_chunks::<4>();
+    query.tables.resize(code.len().div_ceil(4), Line::zeroed());
+    let (tables, _) = bytemuck::cast_slice_mut::<Line, u8>(&mut query.tables).as_chunks_mut::<16>();
     for (g, table) in code.iter().zip(tables) {
         let least: i32 = g.iter().map(|&g| i32::from(g).min(0)).sum();
         for (n, entry) in table.iter_mut().enumerate() {
@@ -109,7 +111,7 @@ fn half_tables(query: &mut ScanQuery) {
 
 /// The sums of a group, `[step][row]`, by the half tables.
 pub(super) fn sums(query: &ScanQuery, codes: &[u8], sums: &mut [i32]) {
-    let tables = query.tables.as_chunks::<16>().0.as_chunks::<2>().0;
+    let tables: &[[[u8; 16]; 2]] = bytemuck::cast_slice(&query.tables);
     for (step, [low, high]) in codes.chunks_exact(sums.len()).zip(tables) {
         for (sum, &byte) in sums.iter_mut().zip(step) {
             *sum +=

@@ -1,9 +1,11 @@
 //! The inner loops of list scans for AVX2 and AVX-512. `B` is the number of bits a dimension.
 #![allow(unsafe_code)]
 
-use super::{BLOCK, LINE, STEP, ScanQuery, prefetch, signs};
+use super::{BLOCK, LINE, Line, STEP, ScanQuery, prefetch, signs};
 use std::arch::x86_64::*;
 
+/// Blocks that are looked at together: a group of one-bit codes.
+const AT_ONCE: usize = 4;
 /// How much of each block of the next list is brought near; what follows it the processor fetches.
 const AHEAD: usize = 7 * LINE;
 
@@ -35,9 +37,9 @@ unsafe fn four(query: &ScanQuery, step: usize) -> i32 {
 /// The tables of a one-bit query.
 ///
 /// # Safety
-/// `tables` holds four lines for each triple of `code`.
+/// `tables` holds four for each triple of `code`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn tables_avx512(code: &[i8], tables: &mut [u8]) {
+pub(super) unsafe fn tables_avx512(code: &[i8], tables: &mut [Line]) {
     // Entries whose bit k is set.
     const SET: [u64; 6] = [
         0xaaaa_aaaa_aaaa_aaaa,
@@ -55,8 +57,8 @@ pub(super) unsafe fn tables_avx512(code: &[i8], tables: &mut [u8]) {
             for (g, set) in g.into_iter().zip(SET) {
                 sum = _mm512_mask_add_epi8(sum, set, sum, _mm512_set1_epi8(g));
             }
-            // SAFETY: table `t` of triple `i`, as the caller promises.
-            unsafe { _mm512_storeu_si512(tables.as_mut_ptr().add((i * 4 + t) * LINE).cast(), sum) };
+            // SAFETY: table `t` of triple `i`, as the caller promises; lines are aligned.
+            unsafe { _mm512_store_si512(tables.as_mut_ptr().add(i * 4 + t).cast(), sum) };
         }
     }
 }
@@ -111,10 +113,17 @@ unsafe fn signs_avx512(query: &ScanQuery, p: *const u8, rows: usize) -> [__m512i
     // SAFETY: every step and the tables of each triple exist, as `survivors` checked; a load beyond the rows of the last
     // step ends within the 6 * rows bytes of numbers, since 64 <= rows + 6 * rows.
     unsafe {
-        let step = |s: usize| _mm512_loadu_si512(p.add(s * rows).cast());
-        let mut triple = |i: usize, x: [__m512i; 3]| {
-            let table = query.tables.as_ptr().add(i * 4 * LINE);
-            let table = |t: usize| _mm512_loadu_si512(table.add(t * LINE).cast());
+        let mut p = p;
+        let mut step = || {
+            let x = _mm512_loadu_si512(p.cast());
+            p = p.add(rows);
+            x
+        };
+        let mut table = query.tables.as_ptr().cast::<__m512i>();
+        let mut triple = |x: [__m512i; 3]| {
+            let tables = [0, 1, 2, 3].map(|t| table.add(t));
+            table = table.add(4);
+            let table = |t: usize| _mm512_load_si512(tables[t]);
             // The upper two bits of each byte, side by side in the lower six; a permutation ignores the rest.
             let (a, b) = (_mm512_srli_epi16::<6>(x[0]), _mm512_srli_epi16::<4>(x[1]));
             let ab = _mm512_ternarylogic_epi64::<0xca>(two, a, b);
@@ -135,14 +144,14 @@ unsafe fn signs_avx512(query: &ScanQuery, p: *const u8, rows: usize) -> [__m512i
             all = _mm512_add_epi16(all, s);
             odd = _mm512_add_epi16(odd, _mm512_srli_epi16::<8>(s));
         };
-        for i in 0..triples {
-            triple(i, [step(3 * i), step(3 * i + 1), step(3 * i + 2)]);
+        for _ in 0..triples {
+            triple([step(), step(), step()]);
         }
         // Entry 0 of a table counts nothing, and the dimensions of steps that are not there are 0.
         let none = _mm512_setzero_si512();
         match rest {
-            1 => triple(triples, [step(3 * triples), none, none]),
-            2 => triple(triples, [step(3 * triples), step(3 * triples + 1), none]),
+            1 => triple([step(), none, none]),
+            2 => triple([step(), step(), none]),
             _ => {}
         }
     }
@@ -191,7 +200,7 @@ unsafe fn finish_avx512(
 }
 
 /// # Safety
-/// Whole blocks, and room in both lists for sixteen more than there are rows.
+/// Whole blocks, and room in both lists for all rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,popcnt")]
 pub(super) unsafe fn survivors_avx512<const B: usize>(
     query: &ScanQuery,
@@ -204,43 +213,57 @@ pub(super) unsafe fn survivors_avx512<const B: usize>(
 ) {
     let block = query.block_bytes();
     let (base, limit) = (_mm512_set1_ps(base), _mm512_set1_ps(limit));
-    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let mut at = _mm512_add_epi32(_mm512_set1_epi32(first as i32), lanes);
     let mut len = slots.len();
     debug_assert_eq!(len, found.len());
-    let most = if B == 1 { 4 } else { 1 };
     let blocks = codes.len() / block;
-    let mut b = 0;
-    while b < blocks {
-        let here = most.min(blocks - b);
+    let mut x = [_mm512_setzero_ps(); AT_ONCE];
+    for b in (0..blocks).step_by(AT_ONCE) {
+        let here = AT_ONCE.min(blocks - b);
         for b in b..b + here {
             ahead(next, b, block);
         }
         let rows = here * BLOCK;
-        // SAFETY: the group exists; no more is stored than there are rows, and the last store has sixteen to spare.
+        // SAFETY: the blocks exist (of one bit: they are a group), and with them their numbers; there is room in both lists
+        // for all rows.
         unsafe {
             let p = codes.as_ptr().add(b * block);
-            let sums = if B == 1 {
-                signs_avx512(query, p, rows)
+            // Where the numbers of block i stand: constants, and behind those of all blocks of a group their gains.
+            let (mut sums, constants, [constant, gain, gains]) = if B == 1 {
+                let sums = signs_avx512(query, p, rows);
+                let constants = p.add(query.steps * rows);
+                (sums, constants, [LINE, LINE / 2, 4 * rows])
             } else {
-                [two_avx512(query, p); 4]
+                let sums = [_mm512_setzero_si512(); AT_ONCE];
+                (sums, p.add(query.steps * STEP), [block, block, LINE])
             };
-            let constants = p.add(query.steps * rows);
-            for (i, &sums) in sums[..here].iter().enumerate() {
-                let factors = (constants.add(i * LINE), constants.add(4 * rows + i * 32));
-                let x = finish_avx512(query, sums, factors, base);
-                let near = _mm512_cmp_ps_mask(x, limit, _CMP_LE_OQ);
-                if near != 0 {
-                    let to = slots.as_mut_ptr().add(len).cast();
-                    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(near, at));
-                    let to = found.as_mut_ptr().add(len);
-                    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(near, x));
-                    len += near.count_ones() as usize;
+            // One look at all rows: most groups have a few that are near, and a guess about each block would often be wrong.
+            let mut near = 0u64;
+            for i in 0..AT_ONCE {
+                if i < here {
+                    if B == 2 {
+                        sums[i] = two_avx512(query, p.add(i * block));
+                    }
+                    let factors = (constants.add(i * constant), constants.add(gains + i * gain));
+                    x[i] = finish_avx512(query, sums[i], factors, base);
+                    let mask = _mm512_cmp_ps_mask(x[i], limit, _CMP_LE_OQ);
+                    near |= u64::from(mask) << (i * BLOCK);
                 }
-                at = _mm512_add_epi32(at, _mm512_set1_epi32(BLOCK as i32));
+            }
+            if near != 0 {
+                let mut values = [0.0f32; AT_ONCE * BLOCK];
+                for i in 0..AT_ONCE {
+                    _mm512_storeu_ps(values.as_mut_ptr().add(i * BLOCK), x[i]);
+                }
+                while near != 0 {
+                    let v = near.trailing_zeros();
+                    let row = (b * BLOCK) as u32 + v;
+                    slots.as_mut_ptr().add(len).write(first + row);
+                    found.as_mut_ptr().add(len).write(values[v as usize]);
+                    len += 1;
+                    near &= near - 1;
+                }
             }
         }
-        b += here;
     }
     // SAFETY: so many were stored.
     unsafe {
@@ -310,7 +333,7 @@ unsafe fn signs_avx2(query: &ScanQuery, p: *const u8, rows: usize) -> [[__m256i;
         // SAFETY: the step and its tables exist, as `survivors` checked; a load beyond the rows of the last step ends
         // within their numbers.
         let (x, low, high) = unsafe {
-            let table = query.tables.as_ptr().add(s * 32).cast();
+            let table = query.tables.as_ptr().cast::<__m128i>().add(2 * s);
             (
                 _mm256_loadu_si256(p.add(s * rows).cast()),
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(table)),

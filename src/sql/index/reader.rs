@@ -28,6 +28,8 @@ use crate::vector::Metric;
 /// a budget: measured, that is then about as fast as a search of the lists.
 const BREAK_EVEN: usize = 340_000;
 
+/// A thread more for so many approximate searches: starting one takes as long as one of them.
+const QUERIES_EACH: usize = 16;
 /// A thread of an exact search should have this much of a plane to read: about two milliseconds.
 const PLANE_EACH: usize = 32 << 20;
 
@@ -385,8 +387,10 @@ impl Reader {
                     vec![forest.search_with(query, budget, &ask, scratch, stats)]
                 }
                 _ => {
-                    let threads = wanted.threads.unwrap_or(1);
-                    forest.search_many(queries, k, budget, hidden, threads)
+                    let threads = wanted
+                        .threads
+                        .unwrap_or_else(|| work::threads(0).min(queries.len() / QUERIES_EACH));
+                    forest.search_many(queries, k, budget, hidden, threads, stats)
                 }
             };
             // An exact search that took over has counted them.
