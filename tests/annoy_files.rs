@@ -315,3 +315,41 @@ fn only_the_top_level_reads_and_writes_files() {
         .to_string();
     assert!(message.contains("unsafe use of virtual table"), "{message}");
 }
+
+#[test]
+fn an_export_has_the_rows_of_the_index_whatever_its_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let conn = open(folder.path().join("a.db"));
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB, g INTEGER); CREATE INDEX t_g ON t(g);
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99)
+         INSERT INTO t SELECT i, vec_f32(json_array(i % 7, i % 11, i % 13)), i / 4 FROM n;
+         CREATE TABLE b(id INTEGER PRIMARY KEY, v bit[8]);
+         INSERT INTO b SELECT id, vec_quantize_binary(vec_f32(json_array(g - 9, 1, -1, id - 50, 1, 1, 1, 1))) FROM t;
+         CREATE VIRTUAL TABLE part USING annoy(t, v, metric=l2, where='id < 10');
+         CREATE VIRTUAL TABLE documents USING annoy(t, v, metric=l2, group=g);
+         CREATE VIRTUAL TABLE bits USING annoy(b, v, metric=hamming);
+         DELETE FROM t WHERE id = 3",
+    )
+    .unwrap();
+    for (index, dim, metric, rows) in [
+        // Rows that satisfy the expression, as the table is now.
+        ("part", 3, "euclidean", 9),
+        // Rows, not the documents they make up.
+        ("documents", 3, "euclidean", 99),
+        ("bits", 8, "hamming", 100),
+    ] {
+        let path = folder.path().join(index).to_str().unwrap().to_owned();
+        let summary: String = one(&conn, &format!("SELECT annoy_export('{index}', '{path}')"));
+        assert!(
+            summary.contains(&format!("\"metric\":\"{metric}\"")),
+            "{summary}"
+        );
+        let read = format!("SELECT count(*) FROM annoy_read('{path}', {dim}, '{metric}')");
+        assert_eq!(one::<i64>(&conn, &read), rows, "{index}");
+        assert_eq!(
+            one::<i64>(&conn, &format!("{read} WHERE id = 3")),
+            i64::from(index == "bits")
+        );
+    }
+}

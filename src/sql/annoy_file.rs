@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `annoy_read(path, dim, metric)` | rows (id, vector), id the number of the item |
 //! | `annoy_import(path, dim, metric [, options])` | makes a table (id, vector) of them, and an index over it |
-//! | `annoy_export(index, path [, options])` | writes the rows that an index answers with as a file that Annoy loads |
+//! | `annoy_export(index, path [, options])` | writes the rows of an index (of a grouped one: its rows, not its groups) as a file that Annoy loads |
 //!
 //! A file says neither its dimension nor its metric, so the caller does. The index grows its own trees, as many as the file
 //! has unless the option `trees` says otherwise; there is none for manhattan, which `knn_exact` answers (l1). The options of
