@@ -20,7 +20,7 @@ use super::image::{Content, Image};
 use super::lists::{self, Lists};
 use super::partition::{self, Rows, Tree};
 use super::plane::{self, Nibbles};
-use super::space::{Factors, Role, Space, dot8, work_dim};
+use super::space::{Factors, Role, Space, dot32, work_dim};
 use crate::job::Job;
 use crate::kernel::scan::Bits;
 use crate::vector::{MAX_DIM, Metric};
@@ -236,7 +236,7 @@ fn fit(v: &Vectors, o: &BuildOptions, job: &Job) -> Result<Space> {
             job.check()?;
             let mut largest = 0.0f64;
             for (i, row) in rows.chunks_exact(v.dim).enumerate() {
-                let norm = dot8(row, row);
+                let norm = dot32(row, row);
                 // Squares of f32 never overflow f64, so only a component that is not finite makes this sum so.
                 ensure!(
                     norm.is_finite(),

@@ -27,7 +27,7 @@ use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
 
 /// Rows taken as queries.
-const QUERIES: usize = 768;
+const QUERIES: usize = 512;
 /// One query in this many is asked for the neighbours of every class, the others for those of the first alone.
 const DEEP: usize = 4;
 /// Numbers of neighbours that points are made for.

@@ -84,16 +84,27 @@ impl Centroids {
             ..Centroids::default()
         };
         c.resize(leaves.len());
-        let size = LANES * self.stride;
         for (to, &from) in leaves.iter().enumerate() {
             let from = from as usize;
             c.scale[to] = self.scale[from];
             c.norm[to] = self.norm[from];
             c.sum[to] = self.sum[from];
-            for four in 0..self.stride / 4 {
-                let a = from / LANES * size + four * 64 + from % LANES * 4;
-                let b = to / LANES * size + four * 64 + to % LANES * 4;
-                c.codes[b..b + 4].copy_from_slice(&self.codes[a..a + 4]);
+        }
+        // Line by line of the new blocks: sixteen leaves are read at once, each from its first line to its last.
+        let lines = self.stride / 4;
+        let (from, to) = (
+            self.codes.as_chunks::<4>().0,
+            c.codes.as_chunks_mut::<4>().0,
+        );
+        for (leaves, block) in leaves.chunks(LANES).zip(to.chunks_exact_mut(LANES * lines)) {
+            let mut first = [0; LANES];
+            for (first, &leaf) in first.iter_mut().zip(leaves) {
+                *first = leaf as usize / LANES * LANES * lines + leaf as usize % LANES;
+            }
+            for (l, line) in block.chunks_exact_mut(LANES).enumerate() {
+                for (to, first) in line.iter_mut().zip(first).take(leaves.len()) {
+                    *to = from[first + l * LANES];
+                }
             }
         }
         c

@@ -237,7 +237,7 @@ fn direction(rows: &Rows, b: &mut Buffers) -> (f32, f32) {
     b.query.clear();
     b.query
         .extend(b.code.iter().map(|&c| (i32::from(c) - 128) as i8));
-    let dot = super::space::dot8;
+    let dot = super::space::dot32;
     // |x - b|^2 - |x - a|^2 = 2 <x, a - b> + |b|^2 - |a|^2
     let offset = (dot(second, second) - dot(first, first)) * 0.5;
     (scale, offset as f32)

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 
 use super::centroids::Centroids;
 use super::partition::{FEW, NEAR, Rows, Tree};
-use super::space::{dot8, quantise};
+use super::space::{dot32, quantise};
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES, Second};
 use crate::kernel::dispatch::{self, Task};
@@ -269,17 +269,14 @@ impl<'a> Coder<'a> {
     /// Point and residual of a row, as its code has it; returns the length of the residual.
     #[inline(always)]
     fn residual(&mut self, row: u32) -> f64 {
-        self.point.fill(0.0);
-        self.rows.add_to(row, &mut self.point);
-        for ((r, x), c) in self
-            .residual
-            .iter_mut()
-            .zip(&self.point)
-            .zip(&self.centroid)
-        {
-            *r = x - c;
+        let scale = self.rows.factors[row as usize].scale;
+        let code = self.rows.code(row);
+        let to = self.residual.iter_mut().zip(&mut self.point);
+        for (((r, x), c), code) in to.zip(&self.centroid).zip(code) {
+            *x = scale * (i32::from(*code) - 128) as f32;
+            *r = *x - c;
         }
-        dot8(&self.residual, &self.residual).sqrt()
+        dot32(&self.residual, &self.residual).sqrt()
     }
 }
 
@@ -298,7 +295,7 @@ impl Task for UnitResidual<'_, '_, '_> {
         };
         coder.residual.iter_mut().for_each(|r| *r *= unit);
         let (scale, _) = quantise(&coder.residual, code);
-        (scale, dot8(&coder.residual, &coder.point) as f32)
+        (scale, dot32(&coder.residual, &coder.point) as f32)
     }
 }
 
@@ -338,12 +335,12 @@ impl Task for CodeGroup<'_, '_, '_> {
             for (u, &l) in coder.point.iter_mut().zip(&*levels) {
                 *u = 2.0 * f32::from(l) - middle;
             }
-            let along = dot8(&coder.residual, &coder.point);
+            let along = dot32(&coder.residual, &coder.point);
             let square = length * length;
             let f = if along > 0.0 { square / along } else { 0.0 };
             // The gain as it will be read, so that its rounding tells only where query and centroid differ.
             let gain = bf16::from_f64(2.0 * f).to_f32();
-            let constant = square + f64::from(gain) * dot8(&coder.centroid, &coder.point);
+            let constant = square + f64::from(gain) * dot32(&coder.centroid, &coder.point);
             put_factors(group, positions.len(), v, constant as f32, gain);
         }
         bits.pack(&coder.levels, positions.len(), group);

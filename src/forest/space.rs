@@ -84,18 +84,37 @@ impl Task for Encode<'_> {
     }
 }
 
-/// Inner product in f64, eight interleaved sums: the same everywhere, faster than one sum.
+/// Sums that a long sum is made of: they need not wait for each other.
+const SUMS: usize = 32;
+
+/// Adds [`SUMS`] interleaved sums up.
 #[inline(always)]
-pub(crate) fn dot8(a: &[f32], b: &[f32]) -> f64 {
-    let mut acc = [0.0f64; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail = exact::dot(a8.remainder(), b8.remainder());
-    for (a, b) in a8.zip(b8) {
-        for k in 0..8 {
-            acc[k] += f64::from(a[k]) * f64::from(b[k]);
+fn total(sums: [f64; SUMS]) -> f64 {
+    let mut eight = [0.0; 8];
+    for (k, sum) in eight.iter_mut().enumerate() {
+        *sum = (sums[k] + sums[k + 8]) + (sums[k + 16] + sums[k + 24]);
+    }
+    let [a, b, c, d, e, f, g, h] = eight;
+    ((a + e) + (b + f)) + ((c + g) + (d + h))
+}
+
+/// Inner product in f64, summed in one order everywhere.
+#[inline(always)]
+pub(crate) fn dot32(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0f64; SUMS];
+    let ((a32, a), (b32, b)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a32.iter().zip(b32) {
+        for k in 0..SUMS {
+            sums[k] += f64::from(a[k]) * f64::from(b[k]);
         }
     }
-    ((acc[0] + acc[4]) + (acc[1] + acc[5])) + ((acc[2] + acc[6]) + (acc[3] + acc[7])) + tail
+    let ((a8, a), (b8, b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a8.iter().zip(b8) {
+        for k in 0..8 {
+            sums[k] += f64::from(a[k]) * f64::from(b[k]);
+        }
+    }
+    total(sums) + exact::dot(a, b)
 }
 
 impl Space {
@@ -112,7 +131,7 @@ impl Space {
         let rotation = Rotation::new(work, seed);
         let mut turned_mean = mean.clone();
         rotation.apply(&mut turned_mean);
-        let mean_norm = dot8(&mean, &mean).sqrt();
+        let mean_norm = dot32(&mean, &mean).sqrt();
         Space {
             metric,
             dim,
@@ -157,7 +176,7 @@ impl Space {
         match (metric, role) {
             (Metric::L2, _) | (Metric::Dot, Role::Item) => unit,
             _ => {
-                let norm = dot8(x, x).sqrt();
+                let norm = dot32(x, x).sqrt();
                 if norm > 0.0 { 1.0 / norm } else { 0.0 }
             }
         }
@@ -166,7 +185,7 @@ impl Space {
     /// The last component of an item's point under `dot`.
     #[inline(always)]
     pub(crate) fn lift(unit: f64, x: &[f32]) -> f64 {
-        let inside = dot8(x, x).sqrt() * unit;
+        let inside = dot32(x, x).sqrt() * unit;
         (1.0 - inside * inside).max(0.0).sqrt()
     }
 
@@ -212,25 +231,33 @@ impl Space {
             p.push((last - f64::from(self.mean[self.dim])) as f32);
         }
         self.rotation.apply(p);
-        let norm = dot8(p, p).sqrt();
+        let norm = dot32(p, p).sqrt();
         // 1e15 squared is far from f32's end.
         if norm.is_nan() || norm >= 1e15 {
             return None;
         }
         let (scale, codes_squared) = quantise(p, out);
-        let mut square = [0.0f64; 8];
-        let (p8, c8) = (p.as_chunks::<8>(), out.as_chunks::<8>());
-        for (p, c) in p8.0.iter().zip(c8.0) {
-            for k in 0..8 {
-                let e = f64::from(p[k]) - f64::from(scale) * f64::from(i32::from(c[k]) - 128);
-                square[k] += e * e;
+        let mut squares = [0.0f64; SUMS];
+        let off = |p: f32, c: u8| {
+            let e = f64::from(p) - f64::from(scale) * f64::from(i32::from(c) - 128);
+            e * e
+        };
+        let ((p32, rest), (c32, codes)) = (p.as_chunks::<SUMS>(), out.as_chunks::<SUMS>());
+        for (p, c) in p32.iter().zip(c32) {
+            for k in 0..SUMS {
+                squares[k] += off(p[k], c[k]);
             }
         }
-        for (k, (&p, &c)) in p8.1.iter().zip(&out[p8.0.len() * 8..]).enumerate() {
-            let e = f64::from(p) - f64::from(scale) * f64::from(i32::from(c) - 128);
-            square[k] += e * e;
+        // Codes pad, points don't.
+        let codes = if p32.len() < c32.len() {
+            &c32[p32.len()][..]
+        } else {
+            codes
+        };
+        for (k, (&p, &c)) in rest.iter().zip(codes).enumerate() {
+            squares[k] += off(p, c);
         }
-        let error = self.error(square.iter().sum(), norm);
+        let error = self.error(total(squares), norm);
         Some(Factors {
             scale,
             norm: (f64::from(scale) * f64::from(scale) * codes_squared as f64) as f32,
@@ -251,7 +278,7 @@ impl Space {
     /// The four-bit code of a turned point, as [`Space::encode`] leaves it, and what stands beside it.
     pub(crate) fn encode_nibbles(&self, p: &[f32], code: &mut [[u8; 4]]) -> nibble::Factors {
         let (factors, rest) = nibble::encode(level(), p, code);
-        let error = self.error(rest, dot8(p, p).sqrt());
+        let error = self.error(rest, dot32(p, p).sqrt());
         nibble::Factors {
             error: nibble::narrow_up(error),
             ..factors
@@ -266,7 +293,7 @@ impl Space {
         for (c, m) in centroid.iter_mut().zip(&self.turned_mean) {
             *c += m;
         }
-        let norm = dot8(centroid, centroid).sqrt();
+        let norm = dot32(centroid, centroid).sqrt();
         let by = if norm > 1e-6 {
             (1.0 / norm) as f32
         } else {
@@ -279,7 +306,7 @@ impl Space {
 
     /// |q|, which turns inner products into distances between points under `dot`.
     pub(crate) fn query_norm(q: &[f32]) -> f64 {
-        dot8(q, q).sqrt()
+        dot32(q, q).sqrt()
     }
 
     /// The largest distance between points, rounded up, at which a row can still have the distance `tau` or less to
@@ -309,13 +336,13 @@ pub(crate) fn quantise(p: &[f32], out: &mut [u8]) -> (f32, i64) {
         return (0.0, 0);
     }
     let by = 127.0 / largest;
-    // Adding and taking off 1.5 * 2^23 rounds to the nearest integer, ties to even, with additions alone.
+    // Added to 1.5 * 2^23 a number is rounded to the nearest integer, ties to even, which then stands in the last bits.
     const ROUND: f32 = 12_582_912.0;
     let mut sum = 0i64;
     for (p, out) in p.chunks(1024).zip(out.chunks_mut(1024)) {
         let mut part = 0i32;
         for (&p, out) in p.iter().zip(out) {
-            let c = ((p * by + ROUND) - ROUND) as i32;
+            let c = ((p * by + ROUND).to_bits() as i32) - ROUND.to_bits() as i32;
             part += c * c;
             *out = (c + 128) as u8;
         }

@@ -129,23 +129,32 @@ impl Task for Encode<'_> {
         let bits = (scale.to_bits() >> 16) as u16 + (scale.to_bits() >> 15 & 1) as u16;
         let scale = wide(bits);
         let by = if scale > 0.0 { 0.5 / scale } else { 0.0 };
-        let mut sum = 0u32;
-        let mut rest = [0.0f64; 8];
-        for (eight, out) in p.chunks(8).zip(self.code.iter_mut()) {
-            let mut c = [8u8; 8];
-            for (k, (&p, c)) in eight.iter().zip(&mut c).enumerate() {
-                let v = odd(p, by);
-                *c = ((v + 15.0) * 0.5) as u8;
-                let e = f64::from(p) - f64::from(scale) * f64::from(v);
+        // A code as the last bits of a float: 0..=15 with 2^23 added.
+        let nibble = |v: f32| (((v + 15.0) * 0.5 + 8_388_608.0).to_bits() & 15) as u8;
+        let (mut sum, mut rest) = (0u32, [0.0f64; 8]);
+        let mut eight = |p: &[f32; 8], out: &mut [u8; 4], n: usize| {
+            // What pads has code 8: the smallest step.
+            let (mut c, mut v) = ([8u8; 8], [1.0f32; 8]);
+            for k in 0..n {
+                v[k] = odd(p[k], by);
+                c[k] = nibble(v[k]);
+                let e = f64::from(p[k]) - f64::from(scale) * f64::from(v[k]);
                 rest[k] += e * e;
             }
             for k in 0..4 {
                 out[k] = c[k] | c[k + 4] << 4;
             }
-            for c in c {
-                let v = 2 * i32::from(c) - 15;
-                sum += (v * v) as u32;
-            }
+            // Squares of small integers: exact.
+            sum += v.iter().map(|v| v * v).sum::<f32>() as u32;
+        };
+        let (whole, tail) = p.as_chunks::<8>();
+        for (p, out) in whole.iter().zip(self.code.iter_mut()) {
+            eight(p, out, 8);
+        }
+        if let Some(out) = self.code.get_mut(whole.len()) {
+            let mut p = [0.0; 8];
+            p[..tail.len()].copy_from_slice(tail);
+            eight(&p, out, tail.len());
         }
         // What pads is worth s in each dimension; the query is zero there, so the code is that of the point and them.
         let pads = (self.code.len() * 8 - p.len()) as u32;
