@@ -197,6 +197,11 @@ pub(crate) fn compose(header: &Header, sections: &[(usize, u64)]) -> (Vec<u8>, u
     (out, at)
 }
 
+/// The checksum in a header.
+pub(crate) fn checksum_of(head: &[u8]) -> u64 {
+    u64_at(head, CHECKSUM_AT)
+}
+
 fn u32_at(b: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
 }

@@ -218,6 +218,12 @@ impl<'a> Image<'a> {
         false
     }
 
+    /// Identifies the content: as [`crate::forest::Forest::checksum`].
+    #[must_use]
+    pub fn checksum(&self) -> u64 {
+        format::checksum_of(&self.head)
+    }
+
     /// Writes the file, front to back.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use serde_json::json;
 
+use super::index::files::Storage;
 use super::index::{self, IndexName, Reader};
 use super::vtab::function::{Function, Scope};
 use super::{index::built, quote};
@@ -23,7 +24,7 @@ impl Function for Info {
     const COLUMNS: &'static [&'static str] = &["key TEXT", "value"];
     const ARGUMENTS: &'static [&'static str] = &["index"];
     const REQUIRED: usize = 1;
-    const ROWS: i64 = 31;
+    const ROWS: i64 = 32;
     type Rows = std::vec::IntoIter<Result<Vec<Value>>>;
 
     fn call(scope: &Scope, args: &[Value]) -> Result<Self::Rows> {
@@ -58,6 +59,7 @@ impl Function for Indexes {
         "bytes INTEGER",
         "pending INTEGER",
         "state TEXT",
+        "storage TEXT",
     ];
     const ARGUMENTS: &'static [&'static str] = &[];
     const REQUIRED: usize = 0;
@@ -94,6 +96,7 @@ struct Facts {
     pending: i64,
     built: index::Built,
     file: Value,
+    storage: &'static str,
 }
 
 impl Facts {
@@ -106,15 +109,13 @@ impl Facts {
             [],
             |row| row.get(0),
         )?;
-        let file = match (
-            index::files::database(conn, &index.schema)?,
-            reader.current(),
-        ) {
-            (Some(database), Some(current)) => {
+        let storage = index::files::storage(conn, index)?;
+        let file = match (&storage, reader.current()) {
+            (Some(Storage::Beside(database)), Some(current)) => {
                 let parts = index::part::parse(current)?;
                 let main = parts
                     .first()
-                    .map(|main| index.file(&database, main.generation));
+                    .map(|main| index.file(database, main.generation));
                 main.map(|file| file.to_string_lossy().into_owned()).into()
             }
             _ => Value::Null,
@@ -124,6 +125,10 @@ impl Facts {
             pending,
             built,
             file,
+            storage: match storage {
+                Some(Storage::Inline) => "inline",
+                _ => "file",
+            },
             reader,
         })
     }
@@ -149,6 +154,7 @@ impl Facts {
             count(self.built.bytes),
             self.pending.into(),
             self.state().into(),
+            self.storage.to_owned().into(),
         ]
     }
 
@@ -183,6 +189,7 @@ impl Facts {
                 i64::try_from(options.seed).unwrap_or(i64::MAX).into(),
             ),
             ("state", self.state().into()),
+            ("storage", self.storage.to_owned().into()),
             ("file", self.file.clone()),
             (
                 "generation",

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::index::files::SharedLedger;
+use super::index::files::{Ledger, Opened};
 use super::knn::LastSearch;
 use super::scan::TableScan;
 use super::work::Display;
@@ -18,7 +18,9 @@ pub(crate) struct Session {
     /// Scans of tables under way, the innermost last.
     pub(crate) scans: Mutex<Vec<TableScan>>,
     /// The files of indexes, as the open transaction leaves them.
-    pub(crate) files: SharedLedger,
+    pub(crate) files: Mutex<Ledger>,
+    /// The forests of indexes that are open.
+    pub(crate) opened: Mutex<Opened>,
 }
 
 impl Session {

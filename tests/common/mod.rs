@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod words;
+
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, Value};
 

@@ -25,6 +25,7 @@ pub struct World {
     components: StdRng,
     dim: usize,
     metric: Metric,
+    storage: &'static str,
     pool: Vec<Arc<[f32]>>,
     folder: PathBuf,
     conn: Connection,
@@ -51,7 +52,7 @@ fn blob(v: &[f32]) -> Vec<u8> {
 }
 
 impl World {
-    /// A new database; `seed` decides dimension, metric, journal mode and the vectors.
+    /// A new database; `seed` decides dimension, metric, journal mode, storage and the vectors.
     pub fn new(seed: u64, choices: Box<dyn Rng>) -> World {
         let mut components = StdRng::seed_from_u64(seed);
         let dim = [2, 8, 520][seed as usize % 3];
@@ -81,11 +82,13 @@ impl World {
         } else {
             "delete"
         };
+        // With each way of keeping the journal, both ways of keeping the index.
+        let storage = ["file", "inline"][seed as usize / 2 % 2];
         let _: String = common::one(&conn, &format!("PRAGMA journal_mode = {journal}"));
         conn.execute_batch(&format!(
             "PRAGMA synchronous = off;
              CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE COLLATE nocase, v BLOB);
-             CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={}, trees=2, threads=1)",
+             CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={}, trees=2, threads=1, storage={storage})",
             metric.name()
         ))
         .unwrap();
@@ -95,6 +98,7 @@ impl World {
             components,
             dim,
             metric,
+            storage,
             pool,
             folder,
             conn,
@@ -299,8 +303,9 @@ impl World {
                 self.run("DROP TABLE ix", []);
                 self.run(
                     &format!(
-                        "CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={}, threads=1)",
-                        self.metric.name()
+                        "CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={}, threads=1, storage={})",
+                        self.metric.name(),
+                        self.storage
                     ),
                     [],
                 );

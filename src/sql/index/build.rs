@@ -98,6 +98,7 @@ pub(crate) fn rebuild(
 ) -> Result<Built> {
     let generation = next_generation(conn, index)?;
     let old = current(conn, index)?;
+    files::settle_storage(conn, index, options.inline)?;
     let began = Instant::now();
     let rows = Rows::gather(conn, source)?;
     let mut built = Built {
@@ -132,6 +133,10 @@ pub(crate) fn fold(
     let Some(main) = parts.first().and_then(|main| main.forest.as_ref()) else {
         return Ok(false);
     };
+    if files::storage(conn, index)?.is_none() {
+        // The database was moved while it was open.
+        return Ok(false);
+    }
     let generation = next_generation(conn, index)?;
     let mut ids: Vec<i64> = conn
         .prepare(&format!("SELECT id FROM {}", index.changes()))?

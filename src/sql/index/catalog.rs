@@ -11,6 +11,7 @@
 //! | current | the parts that answer ([`super::part`]); NULL when there is none |
 //! | hides:`<generation>` | rowids that a part has outdated in older ones |
 //! | built | JSON of [`Built`] |
+//! | storage | `inline` if the parts lie in the database ([`super::files::inline`]) |
 //! | unique | JSON of the UNIQUE indexes that the triggers know |
 //!
 //! `<index>_changes(seq, id, stamp)`: rowids whose rows may differ from the file, in the order of their last change. The

@@ -1,18 +1,15 @@
-//! The files of indexes: where they lie, how they come and go with transactions, and the maps over them.
+//! The bytes of indexes: where they lie, and the maps over them.
 //!
-//! A file is written whole under a temporary name, synced, renamed, its folder synced, and only then named in the
-//! catalogue, in the same transaction. Nothing ever writes to a published file. Which one counts is the catalogue's
-//! word alone, so what a transaction does to files is settled when it ends:
+//! With `storage=file` each part is a file beside the database. It is written whole under a temporary name, synced,
+//! renamed, its folder synced, and only then named in the catalogue, in the same transaction. Nothing ever writes to a
+//! published file. Which one counts is the catalogue's word alone, so what a transaction does to files is settled when
+//! it ends ([`ledger`]).
 //!
-//! * a file it published goes when it is rolled back (to a savepoint, or whole),
-//! * a file it retired goes when it has committed.
-//!
-//! SQLite tells a virtual table when transactions end, if it is written to in them. The index itself won't do: after
-//! DROP TABLE it is gone before the commit. So there is a table for this alone, `annoy_files`, always empty: whoever
-//! publishes or retires inserts into it, and the connection's [`Ledger`] says what was done.
-//!
-//! A database in memory has no folder: its images are kept by the connection.
+//! With `storage=inline`, and in a database that has no file, each part is rows of the database ([`inline`]), which
+//! SQLite itself publishes and retires with the transaction.
 
+pub(crate) mod inline;
+mod ledger;
 #[cfg(test)]
 mod steps;
 
@@ -21,27 +18,28 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use rusqlite::Connection;
 
+use self::ledger::{Act, join, ledger, remove};
+pub(crate) use self::ledger::{Files, Ledger};
 use super::names::IndexName;
 use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::sql::Session;
-use crate::sql::vtab::{Args, Change, Cursor, Origin, Output, Plan, Table};
 
 /// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
 /// `integrity-check`.
 const CHECKED: usize = 1 << 20;
 
-/// The bytes of an index: a map of a published file, or memory.
+/// The bytes of a forest: a map, or memory.
 pub(crate) enum Store {
-    /// A published file.
+    /// Of a published file, or the copy of a part that lies in the database.
     Map(Mmap),
-    /// The image of an index in a database without a file.
+    /// Of rows that have changed.
     Memory(Bytes),
 }
 
@@ -80,9 +78,12 @@ impl AsRef<[u8]> for Store {
 /// A forest that is open, shared by all tables of a connection that use it.
 pub(crate) type Open = Arc<Forest<Store>>;
 
+/// The forests that a connection has open: its readers share them.
+pub(crate) type Opened = HashMap<Key, Weak<Forest<Store>>>;
+
 /// What identifies the bytes of one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+pub(crate) struct Key {
     index: IndexName,
     part: PartName,
 }
@@ -100,124 +101,6 @@ impl Key {
     }
 }
 
-/// The files of one connection.
-#[derive(Default)]
-pub(crate) struct Ledger {
-    /// What the open transaction did, in order.
-    done: Vec<Deed>,
-    /// Savepoints: (number, length of `done` when it began).
-    savepoints: Vec<(i32, usize)>,
-    /// Images of databases without a file.
-    images: HashMap<Key, Open>,
-    /// What is open.
-    open: HashMap<Key, Weak<Forest<Store>>>,
-}
-
-/// What a transaction did to a file or an image.
-struct Deed {
-    act: Act,
-    to: Thing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Act {
-    /// Made it.
-    Published,
-    /// Meant it to go.
-    Retired,
-    /// Meant it to stay after all.
-    Revived,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-enum Thing {
-    File(PathBuf),
-    Image(Key),
-}
-
-impl Ledger {
-    fn note(&mut self, act: Act, to: Thing) {
-        self.done.push(Deed { act, to });
-    }
-
-    /// Whether the open transaction has published or retired a file of this name.
-    fn concerns(&self, name: &std::ffi::OsStr) -> bool {
-        self.done
-            .iter()
-            .any(|deed| matches!(&deed.to, Thing::File(path) if path.file_name() == Some(name)))
-    }
-
-    /// What the open transaction did to it last.
-    fn last(&self, to: &Thing) -> Option<Act> {
-        let deed = self.done.iter().rev().find(|deed| deed.to == *to);
-        deed.map(|deed| deed.act)
-    }
-
-    /// A copy of `from` is at `to`, new or there again.
-    fn settle_rename(&mut self, from: Thing, to: Thing) {
-        self.note(self.act_of_making(&to), to);
-        self.note(Act::Retired, from);
-    }
-
-    fn act_of_making(&self, it: &Thing) -> Act {
-        match self.last(it) {
-            None => Act::Published,
-            Some(_) => Act::Revived,
-        }
-    }
-
-    fn remove(&mut self, it: &Thing) {
-        match it {
-            Thing::File(path) => remove(path),
-            Thing::Image(key) => {
-                self.images.remove(key);
-            }
-        }
-    }
-
-    /// The transaction has committed.
-    fn commit(&mut self) {
-        self.savepoints.clear();
-        while let Some(deed) = self.done.pop() {
-            if deed.act == Act::Retired {
-                self.remove(&deed.to);
-            }
-            // What was done to it before does not count.
-            self.done.retain(|earlier| earlier.to != deed.to);
-        }
-    }
-
-    /// What was done after the first `keep` deeds is undone.
-    fn undo(&mut self, keep: usize) {
-        while self.done.len() > keep {
-            if let Some(Deed {
-                act: Act::Published,
-                to,
-            }) = self.done.pop()
-            {
-                self.remove(&to);
-            }
-        }
-    }
-
-    fn savepoint(&mut self, n: i32) {
-        self.savepoints.push((n, self.done.len()));
-    }
-
-    fn release(&mut self, n: i32) {
-        self.savepoints.retain(|&(number, _)| number < n);
-    }
-
-    fn rollback_to(&mut self, n: i32) {
-        // The savepoint itself stays open; those above it are gone. One that we were not told of began before this
-        // transaction first wrote here, and with it all is undone.
-        let at = self.savepoints.iter().position(|&(number, _)| number == n);
-        let (open, keep) = at.map_or((0, 0), |at| (at + 1, self.savepoints[at].1));
-        self.savepoints.truncate(open);
-        self.undo(keep);
-    }
-}
-
 /// Every step that changes a file goes through here, where tests fail it or look at what a crash would leave.
 fn step(_what: &str) -> io::Result<()> {
     #[cfg(test)]
@@ -226,30 +109,37 @@ fn step(_what: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a file. One that stays costs disk space and nothing else; the next build sweeps it.
-fn remove(path: &Path) {
-    if let Err(error) = step("remove").and_then(|()| fs::remove_file(path))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        crate::sql::work::log(&format!("cannot remove {}: {error}", path.display()));
-    }
+/// Where the parts of an index lie.
+pub(crate) enum Storage {
+    /// As files beside this one.
+    Beside(PathBuf),
+    /// As rows of the database.
+    Inline,
 }
 
-fn ledger(session: &Session) -> std::sync::MutexGuard<'_, Ledger> {
-    session.files.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where the parts of an index lie; `None`: in files, and the database has none beside which they could be.
+pub(crate) fn storage(conn: &Connection, index: &IndexName) -> Result<Option<Storage>> {
+    if inline::is_used(conn, index)? {
+        return Ok(Some(Storage::Inline));
+    }
+    Ok(database(conn, &index.schema)?.map(Storage::Beside))
 }
 
 /// The database file of a schema; `None` for one in memory or temporary.
-pub(crate) fn database(conn: &Connection, schema: &str) -> Result<Option<PathBuf>> {
+fn database(conn: &Connection, schema: &str) -> Result<Option<PathBuf>> {
     let mut statement =
         conn.prepare_cached("SELECT file FROM pragma_database_list WHERE name = ?1")?;
     let file: Option<String> = statement.query_row([schema], |row| row.get(0))?;
-    Ok(file.filter(|f| !f.is_empty()).map(PathBuf::from))
+    // Some file systems of SQLite's give names to what is no file.
+    Ok(file.map(PathBuf::from).filter(|file| file.is_file()))
 }
 
-/// Makes the end of the open transaction known to the ledger.
-fn join(conn: &Connection) -> Result<()> {
-    conn.execute_batch("INSERT INTO annoy_files DEFAULT VALUES")?;
+/// Settles where the parts of an index that is about to be built anew shall lie: in the database if they lie there, if the
+/// user wants them there, or if it has no file.
+pub(crate) fn settle_storage(conn: &Connection, index: &IndexName, inline: bool) -> Result<()> {
+    if inline || inline::is_used(conn, index)? || database(conn, &index.schema)?.is_none() {
+        inline::begin(conn, index)?;
+    }
     Ok(())
 }
 
@@ -263,22 +153,27 @@ pub(crate) fn publish(
     old: &[PartName],
     image: &Image<'_>,
 ) -> Result<(PartName, u64)> {
-    let named = |checksum| PartName {
+    let part = PartName {
         generation,
-        checksum: Some(checksum),
+        checksum: Some(image.checksum()),
         hides: None,
     };
-    join(conn)?;
-    let Some(database) = database(conn, &index.schema)? else {
-        let forest = Forest::open(Store::Memory(image.to_bytes()))?;
-        let part = named(forest.checksum());
-        let key = Key::new(index, &part);
-        let mut ledger = ledger(session);
-        ledger.images.insert(key.clone(), Arc::new(forest));
-        let act = ledger.act_of_making(&Thing::Image(key.clone()));
-        ledger.note(act, Thing::Image(key));
-        return Ok((part, image.len() as u64));
+    let size = image.len() as u64;
+    let database = match storage(conn, index)? {
+        Some(Storage::Beside(database)) => database,
+        Some(Storage::Inline) => {
+            if let Some(database) = database(conn, &index.schema)? {
+                sweep(session, &database, index, &[]);
+            }
+            inline::write(conn, index, generation, image)?;
+            return Ok((part, size));
+        }
+        None => bail!(
+            "the database has no file beside which that of index {} could be",
+            index.name
+        ),
     };
+    join(conn)?;
     sweep(session, &database, index, old);
     let path = index.file(&database, generation);
     let mut temporary = path.clone().into_os_string();
@@ -296,8 +191,8 @@ pub(crate) fn publish(
             path.display()
         )
     })?;
-    ledger(session).note(Act::Published, Thing::File(path.clone()));
-    Ok((named(map(&path)?.checksum()), image.len() as u64))
+    ledger(session).note(Act::Published, path);
+    Ok((part, size))
 }
 
 /// Write, sync, rename, sync the folder.
@@ -385,16 +280,36 @@ pub(crate) fn retire(
     if parts.is_empty() {
         return Ok(());
     }
-    join(conn)?;
-    let database = database(conn, &index.schema)?;
-    for part in parts.iter().filter(|part| part.checksum.is_some()) {
-        let thing = match &database {
-            Some(database) => Thing::File(index.file(database, part.generation)),
-            None => Thing::Image(Key::new(index, part)),
-        };
-        ledger(session).note(Act::Retired, thing);
+    let parts = parts.iter().filter(|part| part.checksum.is_some());
+    match storage(conn, index)? {
+        Some(Storage::Beside(database)) => {
+            join(conn)?;
+            let mut ledger = ledger(session);
+            for part in parts {
+                ledger.note(Act::Retired, index.file(&database, part.generation));
+            }
+        }
+        Some(Storage::Inline) => {
+            for part in parts {
+                inline::remove(conn, index, part.generation)?;
+            }
+        }
+        None => {}
     }
     Ok(())
+}
+
+/// Retires all there is of an index that goes.
+pub(crate) fn drop(
+    conn: &Connection,
+    session: &Session,
+    index: &IndexName,
+    parts: &[PartName],
+) -> Result<()> {
+    match storage(conn, index)? {
+        Some(Storage::Inline) => inline::drop(conn, index),
+        _ => retire(conn, session, index, parts),
+    }
 }
 
 /// Gives the files of these parts to the index under its new name; the old names go when the transaction has committed.
@@ -405,27 +320,23 @@ pub(crate) fn rename(
     new: &IndexName,
     parts: &[PartName],
 ) -> Result<()> {
+    let database = match storage(conn, old)? {
+        Some(Storage::Beside(database)) => database,
+        Some(Storage::Inline) => return inline::rename(conn, old, new),
+        None => return Ok(()),
+    };
     join(conn)?;
-    let database = database(conn, &old.schema)?;
     for part in parts.iter().filter(|part| part.checksum.is_some()) {
         let mut ledger = ledger(session);
-        let Some(database) = &database else {
-            let (from, to) = (Key::new(old, part), Key::new(new, part));
-            if let Some(image) = ledger.images.get(&from).cloned() {
-                ledger.images.insert(to.clone(), image);
-                ledger.settle_rename(Thing::Image(from), Thing::Image(to));
-            }
-            continue;
-        };
         let (from, to) = (
-            old.file(database, part.generation),
-            new.file(database, part.generation),
+            old.file(&database, part.generation),
+            new.file(&database, part.generation),
         );
         if !from.exists() {
             // The index answers from its table already, and goes on to.
             continue;
         }
-        if ledger.last(&Thing::File(to.clone())).is_none() {
+        if ledger.last(&to).is_none() {
             match fs::remove_file(&to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
@@ -443,7 +354,7 @@ pub(crate) fn rename(
                 to.display()
             );
         }
-        ledger.settle_rename(Thing::File(from), Thing::File(to));
+        ledger.settle_rename(from, to);
     }
     Ok(())
 }
@@ -488,38 +399,54 @@ pub(crate) fn open(
     part: &PartName,
 ) -> Result<Open> {
     let key = Key::new(index, part);
-    {
-        let ledger = ledger(session);
-        if let Some(open) = ledger.open.get(&key).and_then(Weak::upgrade) {
-            return Ok(open);
-        }
-        if let Some(image) = ledger.images.get(&key) {
-            return Ok(Arc::clone(image));
-        }
-    }
-    let Some(database) = database(conn, &index.schema)? else {
-        bail!(
-            "the index of a database in memory lives in the connection that built it, and this is another one"
-        );
+    let opened = || {
+        session
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     };
-    let path = index.file(&database, part.generation);
-    let forest = map(&path)?;
+    if let Some(open) = opened().get(&key).and_then(Weak::upgrade) {
+        return Ok(open);
+    }
+    let open = Arc::new(read(conn, index, part)?);
+    let mut opened = opened();
+    opened.retain(|_, forest| forest.strong_count() > 0);
+    opened.insert(key, Arc::downgrade(&open));
+    Ok(open)
+}
+
+/// Opens a part, whoever else has it open, and checks what costs next to nothing.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read(conn: &Connection, index: &IndexName, part: &PartName) -> Result<Forest<Store>> {
+    let (forest, what, most) = match storage(conn, index)? {
+        Some(Storage::Beside(database)) => {
+            let path = index.file(&database, part.generation);
+            (map(&path)?, path.display().to_string(), CHECKED)
+        }
+        // All of it has been read already.
+        Some(Storage::Inline) => (
+            inline::read(conn, index, part.generation)?,
+            format!("what the database has of generation {}", part.generation),
+            usize::MAX,
+        ),
+        None => bail!(
+            "its files lay beside another database, and this one has none: it is in memory, temporary, or was moved \
+             while it was open"
+        ),
+    };
     if Some(forest.checksum()) != part.checksum {
         bail!(
-            "{} is not the file that was built here: its checksum is {:016x}, expected {:016x}",
-            path.display(),
+            "{what} is not the file that was built here: its checksum is {:016x}, expected {:016x}",
             forest.checksum(),
             part.checksum.unwrap_or_default()
         );
     }
     forest
-        .verify_sections(CHECKED)
-        .with_context(|| format!("the index file {}", path.display()))?;
-    let open = Arc::new(forest);
-    let mut ledger = ledger(session);
-    ledger.open.retain(|_, forest| forest.strong_count() > 0);
-    ledger.open.insert(key, Arc::downgrade(&open));
-    Ok(open)
+        .verify_sections(most)
+        .with_context(|| format!("the index file {what}"))?;
+    Ok(forest)
 }
 
 /// Maps a published file.
@@ -546,91 +473,3 @@ fn map(path: &Path) -> Result<Forest<Store>> {
     }
     Ok(forest)
 }
-
-/// `annoy_files`: the ear that hears transactions end.
-pub(crate) struct Files {
-    session: Arc<Session>,
-}
-
-impl Table for Files {
-    type Cursor = NoRows;
-    const WRITABLE: bool = true;
-    const DIRECT_ONLY: bool = true;
-
-    fn connect(origin: Origin<'_>) -> Result<(Self, String)> {
-        Ok((
-            Files {
-                session: origin.session,
-            },
-            "CREATE TABLE x(deed)".to_owned(),
-        ))
-    }
-
-    fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
-        plan.cost(1.0, 1);
-        Ok(true)
-    }
-
-    fn open(&self) -> Result<NoRows> {
-        Ok(NoRows)
-    }
-
-    fn update(&self, change: Change<'_>) -> Result<i64> {
-        match change {
-            Change::Insert(..) => Ok(1),
-            Change::Update | Change::Delete => bail!("annoy_files has no rows"),
-        }
-    }
-
-    fn commit(&self) {
-        ledger(&self.session).commit();
-    }
-
-    fn rollback(&self) {
-        let mut ledger = ledger(&self.session);
-        ledger.savepoints.clear();
-        ledger.undo(0);
-    }
-
-    fn savepoint(&self, n: i32) {
-        ledger(&self.session).savepoint(n);
-    }
-
-    fn release(&self, n: i32) {
-        ledger(&self.session).release(n);
-    }
-
-    fn rollback_to(&self, n: i32) {
-        ledger(&self.session).rollback_to(n);
-    }
-}
-
-/// The scan of a table without rows.
-pub(crate) struct NoRows;
-
-impl Cursor for NoRows {
-    type Table = Files;
-
-    fn filter(&mut self, _: &Files, _: i32, _: &str, _: &Args<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn next(&mut self, _: &Files) -> Result<()> {
-        Ok(())
-    }
-
-    fn eof(&self) -> bool {
-        true
-    }
-
-    fn column(&self, _: &Files, _: usize, _: &mut Output<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn rowid(&self) -> i64 {
-        0
-    }
-}
-
-/// For the session.
-pub(crate) type SharedLedger = Mutex<Ledger>;

@@ -48,6 +48,11 @@ impl IndexName {
         self.quoted("_changes")
     }
 
+    /// The shadow table of parts that lie in the database.
+    pub(crate) fn parts(&self) -> String {
+        self.quoted("_parts")
+    }
+
     /// The file of one generation: `app.db-words_index-3.annoy` beside `app.db`.
     pub(crate) fn file(&self, database: &Path, generation: i64) -> PathBuf {
         let mut name = self.file_prefix(database);

@@ -19,7 +19,7 @@ const ALL: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hammi
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "metric",
     "trees",
     "seed",
@@ -29,6 +29,7 @@ const NAMES: [&str; 9] = [
     "where",
     "group",
     "combine",
+    "storage",
 ];
 
 /// Part of the rows that must have changed for `auto-refresh` to do anything, unless told otherwise.
@@ -59,6 +60,9 @@ pub(crate) struct IndexOptions {
     /// What stands for such rows: `best` or `mean`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) combine: Option<String>,
+    /// Whether the files are kept in the database, instead of beside it.
+    #[serde(default)]
+    pub(crate) inline: bool,
 }
 
 impl Default for IndexOptions {
@@ -73,6 +77,7 @@ impl Default for IndexOptions {
             filter: None,
             group: None,
             combine: None,
+            inline: false,
         }
     }
 }
@@ -163,6 +168,13 @@ impl Declaration {
                 "combine" => {
                     options.combine = Some(value.to_ascii_lowercase());
                     options.combine()?;
+                }
+                "storage" => {
+                    options.inline = match value.to_ascii_lowercase().as_str() {
+                        "file" => false,
+                        "inline" => true,
+                        _ => bail!("storage must be 'file' or 'inline', got '{value}'"),
+                    }
                 }
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
@@ -274,7 +286,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
@@ -282,7 +294,7 @@ mod tests {
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

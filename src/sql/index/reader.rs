@@ -220,7 +220,8 @@ impl Reader {
     }
 
     fn open_parts(&mut self, conn: &Connection) -> Result<()> {
-        self.parts = Vec::new();
+        // Those that go on are not to be opened anew.
+        let _old = std::mem::take(&mut self.parts);
         self.pending = Pending::default();
         self.fault = None;
         self.searched.set(0);

@@ -171,12 +171,21 @@ impl Index {
         if reader.forest().is_none() {
             return Ok(None);
         }
-        for forest in reader
-            .parts()
-            .iter()
-            .filter_map(|part| part.forest.as_ref())
-        {
-            if let Err(error) = forest.verify() {
+        let inline = matches!(
+            files::storage(self.conn(), &index)?,
+            Some(files::Storage::Inline)
+        );
+        for part in reader.parts() {
+            let Some(forest) = &part.forest else {
+                continue;
+            };
+            // The copy that searches use says nothing of the rows it was made of.
+            let verdict = if inline {
+                files::read(self.conn(), &index, &part.name).and_then(|forest| forest.verify())
+            } else {
+                forest.verify()
+            };
+            if let Err(error) = verdict {
                 return Ok(Some(format!("index {}: {error:#}", index.name)));
             }
         }
@@ -328,7 +337,7 @@ impl Table for Index {
     fn destroy(&self) -> Result<()> {
         let index = self.index.borrow();
         let parts = build::current(self.conn(), &index).unwrap_or_default();
-        files::retire(self.conn(), self.targets.session(), &index, &parts)?;
+        files::drop(self.conn(), self.targets.session(), &index, &parts)?;
         // Statements on the shadow tables would keep them locked.
         self.conn().flush_prepared_statement_cache();
         catalog::drop(self.conn(), &index)
@@ -362,7 +371,9 @@ impl Table for Index {
     }
 
     fn is_shadow(suffix: &str) -> bool {
-        suffix.eq_ignore_ascii_case("catalog")
+        ["catalog", "parts"]
+            .iter()
+            .any(|table| suffix.eq_ignore_ascii_case(table))
     }
 }
 

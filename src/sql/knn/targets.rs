@@ -104,11 +104,12 @@ impl Targets {
     /// The index of this name, as the running statement's snapshot has it.
     pub(crate) fn index(&self, name: &str) -> Result<Rc<RefCell<Reader>>> {
         let known = self.indexes.borrow().get(name).cloned();
-        if let Some(reader) = known
-            && self.is_current(&reader)
+        if let Some(reader) = &known
+            && self.is_current(reader)
         {
-            return Ok(reader);
+            return Ok(Rc::clone(reader));
         }
+        // What it has open is kept until the new one has it.
         self.indexes.borrow_mut().remove(name);
         let Some(index) = index::find(&self.conn, name)? else {
             return Err(index::no_index(&self.conn, name));
@@ -145,16 +146,18 @@ impl Targets {
         let key = (table.to_owned(), column.to_owned(), metric, element);
         let watch = &mut self.conn.prepare_cached(WATCH)?;
         watch.query([])?.next()?;
+        // What it has open is kept until a new one has it.
+        let known = self.columns.borrow().get(&key).cloned();
         if watch.reset_status(StatementStatus::RePrepare) > 0 {
             self.columns.borrow_mut().clear();
-        }
-        let known = self.columns.borrow().get(&key).cloned();
-        match known {
-            Some(Target::Index(reader)) if self.is_current(&reader) => {
-                return Ok(Target::Index(reader));
+        } else {
+            match &known {
+                Some(Target::Index(reader)) if self.is_current(reader) => {
+                    return Ok(Target::Index(Rc::clone(reader)));
+                }
+                Some(target @ Target::Table(..)) => return Ok(target.clone()),
+                _ => {}
             }
-            Some(target @ Target::Table(..)) => return Ok(target),
-            _ => {}
         }
         let mut source = Source::find(&self.conn, table, column)?;
         source.element = source.element.or(element);

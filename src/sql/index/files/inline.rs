@@ -1,0 +1,146 @@
+//! Parts that lie in the database: `<index>_parts(generation, chunk, bytes)`.
+//!
+//! ```text
+//! generation  chunk  bytes
+//! 3           0      the first CHUNK bytes of the file of generation 3
+//! 3           1      the next ...
+//! ```
+//!
+//! The catalogue says under `storage` whether an index keeps its parts so: a table of this name may be somebody else's.
+//! A search wants them in one piece, so a connection reads them into an anonymous map when it first needs them, and checks
+//! every checksum on the way. Transactions, snapshots, copies of the database: all that is SQLite's work here.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::MmapMut;
+use rusqlite::{Connection, Statement};
+
+use super::{Store, step};
+use crate::forest::{Forest, Image};
+use crate::sql::index::catalog;
+use crate::sql::index::names::IndexName;
+
+/// Bytes of a row: some tens of pages in a chain, and a thousand rows for a large index.
+const CHUNK: usize = 256 << 10;
+
+/// The key of the catalogue that says so, and what it says.
+const STORAGE: (&str, &str) = ("storage", "inline");
+
+/// Whether the parts of an index lie in the database.
+pub(super) fn is_used(conn: &Connection, index: &IndexName) -> Result<bool> {
+    Ok(catalog::get::<String>(conn, index, STORAGE.0)?.as_deref() == Some(STORAGE.1))
+}
+
+/// From now on they do.
+pub(super) fn begin(conn: &Connection, index: &IndexName) -> Result<()> {
+    // One that has gone is made again.
+    let unless = if is_used(conn, index)? {
+        "IF NOT EXISTS"
+    } else {
+        ""
+    };
+    conn.execute_batch(&format!(
+        "CREATE TABLE {unless} {}(generation INTEGER, chunk INTEGER, bytes BLOB, PRIMARY KEY(generation, chunk))",
+        index.parts()
+    ))
+    .context("cannot make the table that is to hold the index")?;
+    catalog::put(conn, index, STORAGE.0, STORAGE.1.to_owned())
+}
+
+/// Removes them all.
+pub(super) fn drop(conn: &Connection, index: &IndexName) -> Result<()> {
+    conn.execute_batch(&format!("DROP TABLE IF EXISTS {}", index.parts()))?;
+    Ok(())
+}
+
+/// Gives the parts to the index under its new name.
+pub(super) fn rename(conn: &Connection, old: &IndexName, new: &IndexName) -> Result<()> {
+    let to = new.bare("_parts");
+    conn.execute_batch(&format!("ALTER TABLE {} RENAME TO {to}", old.parts()))?;
+    Ok(())
+}
+
+/// Writes a part.
+pub(super) fn write(
+    conn: &Connection,
+    index: &IndexName,
+    generation: i64,
+    image: &Image<'_>,
+) -> Result<()> {
+    let what = || {
+        format!(
+            "cannot write the parts of index {} into the database",
+            index.name
+        )
+    };
+    let sql = format!("INSERT INTO {} VALUES(?1, ?2, ?3)", index.parts());
+    let mut chunks = Chunks {
+        insert: conn.prepare(&sql).with_context(what)?,
+        generation,
+        chunk: 0,
+        bytes: Vec::with_capacity(CHUNK),
+    };
+    image.write_to(&mut chunks).with_context(what)?;
+    chunks.flush().with_context(what)
+}
+
+/// Removes a part.
+pub(super) fn remove(conn: &Connection, index: &IndexName, generation: i64) -> Result<()> {
+    let sql = format!("DELETE FROM {} WHERE generation = ?1", index.parts());
+    conn.execute(&sql, [generation])?;
+    Ok(())
+}
+
+/// Reads a part into a map of its own.
+pub(super) fn read(conn: &Connection, index: &IndexName, generation: i64) -> Result<Forest<Store>> {
+    let parts = index.parts();
+    let len: i64 = conn.query_row(
+        &format!("SELECT coalesce(sum(length(bytes)), 0) FROM {parts} WHERE generation = ?1"),
+        [generation],
+        |row| row.get(0),
+    )?;
+    ensure!(len > 0, "{parts} has nothing of generation {generation}");
+    let mut map = MmapMut::map_anon(usize::try_from(len)?)
+        .with_context(|| format!("no memory for the {len} bytes of the index"))?;
+    let mut rest = &mut map[..];
+    let mut chunks = conn.prepare(&format!(
+        "SELECT bytes FROM {parts} WHERE generation = ?1 ORDER BY chunk"
+    ))?;
+    let mut rows = chunks.query([generation])?;
+    while let Some(row) = rows.next()? {
+        rest.write_all(row.get_ref(0)?.as_blob()?)?;
+    }
+    Forest::open(Store::Map(map.make_read_only()?))
+}
+
+/// Cuts what is written into rows.
+struct Chunks<'a> {
+    insert: Statement<'a>,
+    generation: i64,
+    chunk: i64,
+    bytes: Vec<u8>,
+}
+
+impl Write for Chunks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(CHUNK - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..n]);
+        if self.bytes.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.bytes.is_empty() {
+            step("insert")?;
+            self.insert
+                .execute((self.generation, self.chunk, &self.bytes))
+                .map_err(io::Error::other)?;
+            self.chunk += 1;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
