@@ -571,6 +571,7 @@ fn damage_to_an_inline_index_is_noticed_in_every_byte() {
     let folder = Folder::new("move-damage");
     let conn = database(&folder, "inline", &mut rng);
     conn.execute_batch(REBUILD).unwrap();
+    check(&conn, &mut rng, "undamaged");
     let bytes: Vec<u8> = common::one(&conn, "SELECT bytes FROM words_index_parts");
     let put = |bytes: &[u8]| {
         conn.execute("UPDATE words_index_parts SET bytes = ?1", [bytes])
@@ -684,4 +685,87 @@ fn an_inline_index_of_many_chunks_follows_transactions() {
     assert_eq!(info(&reader, "state"), "current");
     assert_eq!(info(&reader, "generation"), "1");
     assert_eq!(folder.files(), [""; 0]);
+}
+
+/// Set: this is the other process, and the database it works on.
+const OTHER: &str = "ANNOY_TEST_OTHER_PROCESS";
+
+/// Searches that an index of 3,000 rows answers.
+const SEARCHES: [&str; 4] = [
+    "SELECT rowid, distance FROM knn_annoy('words_index', zeroblob(32), 3, 100)",
+    "SELECT * FROM knn_annoy_batch('words_index', (SELECT vec_pack(zeroblob(32))), 3)",
+    "SELECT rowid, distance FROM words_index WHERE vector MATCH zeroblob(32) AND k = 3",
+    "SELECT rowid, distance FROM knn_exact('words', 'vector', zeroblob(32), 3)",
+];
+
+/// Whether the index answers a search, or else the table.
+fn is_by_index(conn: &Connection, sql: &str) -> bool {
+    assert_eq!(common::rows(conn, sql).len(), 3, "{sql}");
+    let by: String = common::one(
+        conn,
+        "SELECT value FROM annoy_stats() WHERE key = 'answered_by'",
+    );
+    assert!(by.starts_with("index") || by == "table", "{sql}: {by}");
+    by.starts_with("index")
+}
+
+#[test]
+fn a_reader_in_an_old_snapshot_keeps_its_generation_while_another_process_publishes() {
+    if let Ok(database) = std::env::var(OTHER) {
+        let conn = common::open(database);
+        conn.execute_batch(&format!(
+            "UPDATE words SET vector = zeroblob(32) WHERE id % 2; {REBUILD}"
+        ))
+        .unwrap();
+        return;
+    }
+    let mut rng = StdRng::seed_from_u64(16);
+    for storage in STORAGES {
+        let folder = Folder::new("move-snapshot");
+        let conn = common::open(folder.database());
+        let _: String = common::one(&conn, "PRAGMA journal_mode = wal");
+        words(&conn, 3000, &mut rng);
+        conn.execute_batch(&index(storage)).unwrap();
+        let old = common::open(folder.database());
+        let older = common::open(folder.database());
+        old.execute_batch("BEGIN").unwrap();
+        older.execute_batch("BEGIN").unwrap();
+        check(&old, &mut rng, "before");
+        assert_eq!(common::ids(&older, "SELECT count(*) FROM words"), [3000]);
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "a_reader_in_an_old_snapshot_keeps_its_generation_while_another_process_publishes",
+            ])
+            .env(OTHER, folder.database())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let files = match storage {
+            "file" => vec!["app.db-words_index-2.annoy"],
+            _ => vec![],
+        };
+        assert_eq!(folder.files(), files);
+        // All forms of a search share what the connection has open, also those that come late.
+        for sql in SEARCHES {
+            assert!(is_by_index(&old, sql), "{sql}");
+        }
+        check(&old, &mut rng, "the old snapshot");
+        assert_eq!(info(&old, "generation"), "1");
+        assert_eq!(info(&old, "state"), "current");
+        // Who never had the file open has none to keep, and answers from the table of its snapshot.
+        check(&older, &mut rng, "an old snapshot, and a new reader");
+        let state = info(&older, "state");
+        assert_eq!(state == "current", storage == "inline", "{state}");
+        for sql in SEARCHES {
+            assert_eq!(is_by_index(&older, sql), storage == "inline", "{sql}");
+        }
+        for conn in [&old, &older] {
+            conn.execute_batch("COMMIT").unwrap();
+            check(conn, &mut rng, "the new snapshot");
+            assert_eq!(info(conn, "generation"), "2");
+            assert_eq!(info(conn, "state"), "current");
+            assert!(is_by_index(conn, SEARCHES[0]));
+        }
+    }
 }

@@ -329,6 +329,23 @@ fn an_index_is_judged_against_exact_search() {
     assert_eq!(row, [[1, 1, 1, 1, 1].map(Value::Integer)]);
     let all = "SELECT recall FROM annoy_recall('items_index', 10, 50, '{\"search_k\": 1000000}')";
     assert_eq!(one::<f64>(&conn, all), 1.0);
+    // Rows that have changed are judged too: here nine of ten, most of them in no file yet.
+    conn.execute_batch(
+        "UPDATE items SET v = vec_scale(v, -3) WHERE id % 10 < 3;
+         INSERT INTO items_index(items_index) VALUES('refresh');
+         UPDATE items SET v = vec_scale(v, 2) WHERE id % 10 IN (2, 3, 4); DELETE FROM items WHERE id % 10 > 5",
+    )
+    .unwrap();
+    assert_eq!(one::<f64>(&conn, all), 1.0);
+    let half = "SELECT recall FROM annoy_recall('items_index', 10, 1200, '{\"search_k\": 300}')";
+    let found = one::<f64>(&conn, half);
+    assert!((0.5..1.0).contains(&found), "{found}");
+    conn.execute_batch("INSERT INTO items_index(items_index) VALUES('rebuild')")
+        .unwrap();
+    let rebuilt = one::<f64>(&conn, half);
+    assert!((found - rebuilt).abs() < 0.2, "{found} {rebuilt}");
+    conn.execute_batch("DELETE FROM items").unwrap();
+    assert!(error(&conn, all).contains("the table of index items_index has no vectors"));
 }
 
 #[test]

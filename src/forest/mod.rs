@@ -63,7 +63,7 @@ pub use filter::{Filter, RowSet};
 pub use image::Image;
 pub(crate) use random::Random;
 pub use scan::RowScan;
-pub use search::{Budget, Scratch};
+pub use search::{Budget, DEFAULT_RECALL, Scratch};
 pub use topk::{Hit, TopK};
 pub use typed::{TypedScan, widened};
 

@@ -35,7 +35,8 @@ pub enum Budget {
     Default,
 }
 
-const DEFAULT_RECALL: f32 = 0.95;
+/// What a search promises that was told nothing.
+pub const DEFAULT_RECALL: f32 = 0.95;
 
 /// How much of the lists to scan, and how many estimates to look at twice.
 #[derive(Debug, Clone, Copy)]

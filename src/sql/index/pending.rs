@@ -82,6 +82,15 @@ impl Pending {
         self.ids.is_empty() && self.coded.is_none()
     }
 
+    /// Rowids of the rows that wait, in no order.
+    pub(crate) fn rowids(&self) -> impl Iterator<Item = i64> + '_ {
+        let coded = self.coded.iter().flat_map(|coded| {
+            let all = coded.forest.ids().iter();
+            all.filter(|id| !coded.hidden.contains(id))
+        });
+        self.ids.iter().chain(coded).copied()
+    }
+
     /// Brings everything up to the state of the log, whose last entry is `last` (seq and stamp). The parts hide what has
     /// changed.
     pub(crate) fn follow(

@@ -6,8 +6,8 @@
 //! snapshot, whoever wrote, and after any ROLLBACK. When a file can't be used, the table answers alone.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use rusqlite::{Connection, OptionalExtension, StatementStatus};
@@ -71,8 +71,8 @@ pub(crate) struct Reader {
     /// Why changes may go unnoticed.
     untracked: Option<String>,
     pending: Pending,
-    /// Exact searches of this file so far, as far as two.
-    searched: Cell<u8>,
+    /// Exact searches of this file so far, as far as they count.
+    searched: AtomicU8,
 }
 
 /// The index with this name, which may be qualified; `None` when there is none.
@@ -167,7 +167,7 @@ impl Reader {
             looked: false,
             untracked,
             pending: Pending::default(),
-            searched: Cell::new(0),
+            searched: AtomicU8::new(0),
             index,
         };
         // The statement's count of preparations begins here: a later one means that the schema has changed.
@@ -224,7 +224,7 @@ impl Reader {
         let _old = std::mem::take(&mut self.parts);
         self.pending = Pending::default();
         self.fault = None;
-        self.searched.set(0);
+        self.searched = AtomicU8::new(0);
         let Some(current) = &self.current else {
             return Ok(());
         };
@@ -326,20 +326,30 @@ impl Reader {
         }
         let wanted = &self.among_forests(wanted);
         self.warm(main);
+        Ok(self.exact_in_parts(queries, wanted, scratch, stats))
+    }
+
+    /// The same of parts and changed rows: without the table, and so on any thread.
+    pub(crate) fn exact_in_parts(
+        &self,
+        queries: &[&[f32]],
+        wanted: &Wanted,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Vec<Vec<Hit>> {
         let mut best = Self::best(queries, wanted);
         for part in &self.parts {
             self.exact_in(part, queries, wanted, &mut best, scratch, stats);
         }
-        Ok(self.with_pending(queries, wanted, None, best, scratch, stats))
+        self.with_pending(queries, wanted, None, best, scratch, stats)
     }
 
     /// The first search may be the only one; from the second on it pays to have the pages at hand.
     fn warm(&self, main: &Open) {
-        if self.searched.get() < 2 {
-            self.searched.set(self.searched.get() + 1);
-            if self.searched.get() == 2 {
-                main.bytes().bring_near(&main.exact_parts());
-            }
+        if self.searched.load(Ordering::Relaxed) < 2
+            && self.searched.fetch_add(1, Ordering::Relaxed) == 1
+        {
+            main.bytes().bring_near(&main.exact_parts());
         }
     }
 
@@ -367,6 +377,18 @@ impl Reader {
             // It may look at rows of the set wherever they are.
             self.warm(main);
         }
+        Ok(self.approximate_in_parts(queries, wanted, budget, scratch, stats))
+    }
+
+    /// The same of parts and changed rows: without the table, and so on any thread.
+    pub(crate) fn approximate_in_parts(
+        &self,
+        queries: &[&[f32]],
+        wanted: &Wanted,
+        budget: Budget,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Vec<Vec<Hit>> {
         let mut best = Self::best(queries, wanted);
         for part in &self.parts {
             let Some(forest) = &part.forest else {
@@ -398,7 +420,18 @@ impl Reader {
             stats.rows = rows;
             add(&mut best, found);
         }
-        Ok(self.with_pending(queries, wanted, Some(budget), best, scratch, stats))
+        self.with_pending(queries, wanted, Some(budget), best, scratch, stats)
+    }
+
+    /// The rowids of all rows that parts and changed rows have, in no order.
+    pub(crate) fn rowids(&self) -> Vec<i64> {
+        let mut ids = Vec::new();
+        for part in &self.parts {
+            let all = part.forest.iter().flat_map(|forest| forest.ids());
+            ids.extend(all.filter(|id| !part.hidden.contains(id)));
+        }
+        ids.extend(self.pending.rowids());
+        ids
     }
 
     /// What is wanted, by distances of the forests' metric.

@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Both measure the trees themselves, on one thread, without SQL around them: never the exact answer that
-//! `knn_annoy` may give instead, nor rows that have changed since the build. The truth of a sweep is a plain pass over
-//! all rows, that of an index its own exact search. Queries are vectors of the table, so each of them is its own nearest
-//! neighbour, and counts. Recall is the part of the true k nearest that was found; a row as near as the k-th counts,
-//! since ties have no right order.
+//! `knn_annoy` may give instead. An index is judged as it is now, with all its parts and the rows that have changed since.
+//! The truth of a sweep is a plain pass over all rows, that of an index its own exact search. Queries are vectors of the
+//! table, so each of them is its own nearest neighbour, and counts. Recall is the part of the true k nearest that was
+//! found; a row as near as the k-th counts, since ties have no right order.
 
 mod recall;
 mod sweep;

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use rusqlite::Connection;
 use rusqlite::types::Value;
-use rustc_hash::FxHashSet;
 
 use super::{judge, median, neighbours, sample, text};
-use crate::forest::Scratch;
+use crate::forest::{Budget, DEFAULT_RECALL, Scratch, Stats};
+use crate::sql::index::reader::Wanted;
 use crate::sql::index::{self, Reader};
 use crate::sql::vtab::function::{Function, Scope};
 use crate::sql::{knn, work};
@@ -43,39 +44,54 @@ impl Function for Recall {
             Value::Integer(n @ 1..) => n as usize,
             _ => bail!("annoy_recall: sample: expected a number of rows from 1 up"),
         };
-        let budget = knn::budget((&args[3]).into())?;
+        let budget = match knn::budget((&args[3]).into())? {
+            // A small part would be searched exactly.
+            Budget::Default => Budget::Recall(DEFAULT_RECALL),
+            budget => budget,
+        };
 
         let conn = &scope.conn;
         let index = index::find(conn, name)?.ok_or_else(|| index::no_index(conn, name))?;
         let built = index::built(conn, &index)?;
-        let reader = Reader::open(conn, &scope.session, index)?;
-        let Some(forest) = reader.forest().cloned() else {
+        let mut reader = Reader::open(conn, &scope.session, index)?;
+        if !reader.look(conn)? {
+            bail!("the schema changes while the index is judged");
+        }
+        let Some(dim) = reader.forest().map(|main| main.dim()) else {
             bail!(
                 "annoy_recall: index {name} has no file to judge: {}",
                 reader.fault().unwrap_or("its table has no vectors")
             );
         };
+        let vectors = some_rows(conn, &reader, dim, size)?;
+        let queries: Vec<&[f32]> = vectors.chunks_exact(dim).collect();
+        if queries.is_empty() {
+            bail!("annoy_recall: the table of index {name} has no vectors");
+        }
+        let wanted = Wanted {
+            k,
+            within: f64::INFINITY,
+            among: None,
+            threads: Some(1),
+        };
+        let reader = &reader;
         let judged = work::run(conn, scope.session.display(), |job| {
-            let ids = forest.ids();
-            let queries: Vec<&[f32]> = sample(ids.len(), size, 1)
-                .into_iter()
-                .filter_map(|i| forest.vector_of(ids[i]))
-                .collect();
-            let none = FxHashSet::default();
-            let mut scratch = Scratch::default();
+            let (mut scratch, mut stats) = (Scratch::default(), Stats::default());
             let mut truth = Vec::with_capacity(queries.len());
             job.phase("exact", queries.len() as u64);
             let mut times = Vec::with_capacity(queries.len());
-            for query in &queries {
+            for &query in &queries {
                 job.check()?;
                 let began = Instant::now();
-                truth.push(forest.exact(query, k, &none, &mut scratch));
+                truth.extend(reader.exact_in_parts(&[query], &wanted, &mut scratch, &mut stats));
                 times.push(began.elapsed().as_secs_f64());
                 job.advance(1);
             }
             let exact_seconds = median(&mut times);
             let judged = judge(&queries, &truth, job, |query, scratch| {
-                forest.search(query, k, budget, &none, scratch)
+                let found =
+                    reader.approximate_in_parts(&[query], &wanted, budget, scratch, &mut stats);
+                found.into_iter().flatten().collect()
             })?;
             Ok((exact_seconds, judged))
         })?;
@@ -95,4 +111,18 @@ impl Function for Recall {
             break_even,
         ])))
     }
+}
+
+/// The vectors of `size` random rows of an index, one after the other.
+fn some_rows(conn: &Connection, reader: &Reader, dim: usize, size: usize) -> Result<Vec<f32>> {
+    let ids = reader.rowids();
+    let mut one_row = conn.prepare(reader.one_row())?;
+    let mut vectors = Vec::new();
+    for i in sample(ids.len(), size, 1) {
+        let source = reader.source();
+        source.read_one(&mut one_row, ids[i], dim, |row| {
+            vectors.extend_from_slice(row)
+        })?;
+    }
+    Ok(vectors)
 }
