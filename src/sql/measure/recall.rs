@@ -121,7 +121,7 @@ fn some_rows(conn: &Connection, reader: &Reader, dim: usize, size: usize) -> Res
     for i in sample(ids.len(), size, 1) {
         let source = reader.source();
         source.read_one(&mut one_row, ids[i], dim, |row| {
-            vectors.extend_from_slice(row)
+            vectors.extend_from_slice(row);
         })?;
     }
     Ok(vectors)
