@@ -133,7 +133,7 @@ fn a_reader_in_an_old_snapshot_keeps_its_generation_while_another_process_publis
     let mut rng = StdRng::seed_from_u64(16);
     for storage in STORAGES {
         let folder = Folder::new("snapshot");
-        let conn = database(&folder, "wal", storage, 3000);
+        drop(database(&folder, "wal", storage, 3000));
         let old = common::open(folder.database());
         let older = common::open(folder.database());
         old.execute_batch("BEGIN").unwrap();
