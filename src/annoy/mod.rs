@@ -19,7 +19,7 @@
 //! * [`layout`]: where a number is in a node.
 //! * [`read`]: opening a file. Annoy follows every number in it unseen; here all are checked first.
 //! * [`split`]: a plane between rows.
-//! * [`write`]: trees over rows, and the file.
+//! * [`mod@write`]: trees over rows, and the file.
 
 mod layout;
 mod read;
