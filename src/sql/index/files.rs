@@ -3,9 +3,9 @@
 //! With `storage=file` each part is a file beside the database. It is written whole under a temporary name, synced,
 //! renamed, its folder synced, and only then named in the catalogue, in the same transaction. Nothing ever writes to a
 //! published file. Which one counts is the catalogue's word alone, so what a transaction does to files is settled when
-//! it ends ([`ledger`]).
+//! it ends ([`mod@ledger`]).
 //!
-//! With `storage=inline`, and in a database that has no file, each part is rows of the database ([`inline`]), which
+//! With `storage=inline`, and in a database that has no file, each part is rows of the database ([`mod@inline`]), which
 //! SQLite itself publishes and retires with the transaction.
 
 pub(crate) mod inline;
