@@ -218,19 +218,19 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', -1)",
-            "k value in knn query must be greater than or equal to 0, got -1",
+            "k value in knn queries must be greater than or equal to 0, got -1",
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 1.5)",
-            "k value in knn query must be an integer, got 1.5",
+            "k value in knn queries must be an integer, got 1.5",
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 'ten')",
-            "k value in knn query must be an integer, got the text 'ten'",
+            "k value in knn queries must be an integer, got the text 'ten'",
         ),
         (
             "SELECT * FROM knn_annoy('ix', x'0000', 5)",
-            "Query vector for the \"v\" column is invalid: invalid float32 vector BLOB length. Must be divisible by 4, found 2",
+            "Query vector on the \"v\" column is invalid: invalid float32 vector BLOB length. Must be divisible by 4, found 2",
         ),
         (
             "SELECT * FROM knn_annoy('ix', vec_int8('[1,0]'), 5)",
@@ -238,7 +238,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "SELECT * FROM knn_annoy('ix', x'0000c07f00000000', 5)",
-            "Query vector for the \"v\" column is invalid: component 0 of the vector is NaN: expected a finite number",
+            "Query vector on the \"v\" column is invalid: component 0 of the vector is NaN: expected a finite number",
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 5, -3)",

@@ -304,8 +304,11 @@ impl Table for Index {
             plan.number(SCAN | 1);
             plan.cost(10.0, 1);
         } else {
+            // As many as when it was built; each is read from its table.
+            let built = catalog::built(self.conn(), &self.index.borrow());
+            let rows = built.map_or(0, |built| built.items).max(1_000) as i64;
             plan.number(SCAN);
-            plan.cost(1e6, 100_000);
+            plan.cost(10.0 * rows as f64, rows);
         }
         Ok(true)
     }

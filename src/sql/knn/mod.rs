@@ -51,6 +51,9 @@ pub(crate) struct Knn<const INDEX: bool> {
     targets: Targets,
 }
 
+/// Rows that a search is taken to give when `k` is a parameter.
+const A_FEW: i64 = 20;
+
 /// The column `distance`, visible in both.
 const DISTANCE: i32 = 0;
 
@@ -173,20 +176,31 @@ pub(crate) fn plan_search(
         plan.ordered();
         number |= bits::ORDERED;
     }
-    // A search costs about as much as reading a few hundred rows; without k it may give very many.
+    plan.number(number);
+    // How many rows come at most: what `k` and LIMIT say, if it stands in the statement.
+    let most = constraints
+        .iter()
+        .filter(|c| c.usable && (argument(c) == Some(k) || (!foreign && c.op == Op::Limit)))
+        .filter_map(|&c| plan.integer(c))
+        .map(|n| n.max(1))
+        .min();
+    // A search costs about as much as reading a few hundred rows of a table, and then its rows. Without k nothing tells how
+    // many the statement will take. The whole table would be the safe guess, and it would turn joins around: then SQLite
+    // would search once for each row of the other table, where the rows that come first are those that are wanted.
     let one = sets.iter().any(|(_, many)| !many);
-    if one && !has_k {
+    let (cost, rows) = if one && !has_k {
         // As dear as a search of all: else a join with an equality on another column of its table would search once for
         // each row that SQLite expects there, which without ANALYZE are ten and may be all.
-        plan.cost(5_000.0, 1);
+        (5_000.0, 1)
     } else if has_k || number & bits::LIMIT != 0 {
-        plan.cost(500.0, 20);
+        let rows = most.unwrap_or(A_FEW);
+        (500.0 + rows as f64, rows)
     } else if !sets.is_empty() {
-        plan.cost(1_000.0, 100);
+        (1_000.0, 100)
     } else {
-        plan.cost(5_000.0, 1_000);
-    }
-    plan.number(number);
+        (5_000.0, 1_000)
+    };
+    plan.cost(cost, rows);
     true
 }
 

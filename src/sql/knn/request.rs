@@ -47,14 +47,14 @@ pub(super) fn whole_number(value: ValueRef<'_>) -> Result<Option<usize>> {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(n) => match usize::try_from(n) {
             Ok(n) => Ok(Some(n)),
-            Err(_) => bail!("k value in knn query must be greater than or equal to 0, got {n}"),
+            Err(_) => bail!("k value in knn queries must be greater than or equal to 0, got {n}"),
         },
-        ValueRef::Real(x) => bail!("k value in knn query must be an integer, got {x}"),
+        ValueRef::Real(x) => bail!("k value in knn queries must be an integer, got {x}"),
         ValueRef::Text(text) => bail!(
-            "k value in knn query must be an integer, got the text '{}'",
+            "k value in knn queries must be an integer, got the text '{}'",
             String::from_utf8_lossy(text)
         ),
-        ValueRef::Blob(_) => bail!("k value in knn query must be an integer, got a blob"),
+        ValueRef::Blob(_) => bail!("k value in knn queries must be an integer, got a blob"),
     }
 }
 

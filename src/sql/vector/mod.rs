@@ -133,7 +133,7 @@ pub(crate) fn query(
     match vector {
         Ok(vector) => Ok(vector),
         Err(error) => bail!(
-            "Query vector for the \"{}\" column is invalid: {error}",
+            "Query vector on the \"{}\" column is invalid: {error}",
             column()
         ),
     }

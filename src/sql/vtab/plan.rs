@@ -133,12 +133,26 @@ impl<'a> Plan<'a> {
 
     /// Whether the value of a constraint is a constant, written in the statement.
     pub(crate) fn is_constant(&mut self, constraint: Constraint) -> bool {
+        self.constant(constraint).is_some()
+    }
+
+    /// The value of a constraint, if it is an integer written in the statement.
+    pub(crate) fn integer(&mut self, constraint: Constraint) -> Option<i64> {
+        let value = self.constant(constraint)?;
+        // SAFETY: a value that SQLite has just given, and keeps while xBestIndex runs.
+        unsafe {
+            (ffi::sqlite3_value_type(value) == ffi::SQLITE_INTEGER)
+                .then(|| ffi::sqlite3_value_int64(value))
+        }
+    }
+
+    fn constant(&mut self, constraint: Constraint) -> Option<*mut ffi::sqlite3_value> {
         let mut value = std::ptr::null_mut();
-        // SAFETY: as above; the value is SQLite's and is not looked at.
+        // SAFETY: as above.
         let code = unsafe {
             ffi::sqlite3_vtab_rhs_value(self.info, constraint.at as c_int, &raw mut value)
         };
-        code == ffi::SQLITE_OK
+        (code == ffi::SQLITE_OK && !value.is_null()).then_some(value)
     }
 
     /// The ORDER BY terms: (column, descending).
