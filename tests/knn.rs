@@ -459,4 +459,6 @@ fn a_scan_within_a_scan_and_views_of_any_kind_meet_each_row_once() {
         .unwrap();
     let message = common::error(&conn, "SELECT * FROM bad");
     assert!(message.contains("unsafe use of annoy_scan"), "{message}");
+    // No statement over the view that searches is left open.
+    conn.close().map_err(|(_, error)| error).unwrap();
 }

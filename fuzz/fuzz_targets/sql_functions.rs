@@ -52,13 +52,16 @@ const KNOWN: [&str; 16] = [
     "words_model",
 ];
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 9] = [
     "model_export",
     "model_import",
     "vectors_write",
     "vectors_read",
     "text_lines",
     "annoy_sweep",
+    "annoy_read",
+    "annoy_import",
+    "annoy_export",
 ];
 
 impl From<&Argument> for Value {

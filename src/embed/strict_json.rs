@@ -2,16 +2,34 @@
 
 use std::fmt;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
+use rustc_hash::FxHashSet;
 use serde::Deserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde_json::Value;
 
+/// Bytes of a JSON text that becomes values: each takes 16 times the two bytes that a number and its comma need.
+pub const MAX_TEXT: usize = 16 << 20;
+
+/// Refuses a text that would take too much memory as values.
+///
+/// # Errors
+/// When it is longer than [`MAX_TEXT`].
+pub fn check_length(text: &str, what: &str) -> Result<()> {
+    ensure!(
+        text.len() <= MAX_TEXT,
+        "{what}: expected at most {MAX_TEXT} bytes of JSON, got {}",
+        text.len()
+    );
+    Ok(())
+}
+
 /// Parses the text of one JSON object.
 ///
 /// # Errors
-/// Anything else, with the line and column where it went wrong.
+/// Anything else, with the line and column where it went wrong; a text longer than [`MAX_TEXT`].
 pub fn object(text: &str) -> Result<Vec<(String, Value)>> {
+    check_length(text, "options")?;
     let mut reader = serde_json::Deserializer::from_str(text);
     reader
         .deserialize_map(Pairs)
@@ -43,8 +61,9 @@ impl<'de> Visitor<'de> for Pairs {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs: Vec<(String, Value)> = Vec::new();
+        let mut names = FxHashSet::default();
         while let Some((name, value)) = map.next_entry::<String, Value>()? {
-            if pairs.iter().any(|(n, _)| *n == name) {
+            if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("'{name}' is given twice")));
             }
             pairs.push((name, value));

@@ -133,7 +133,10 @@ pub(crate) fn scan_table(
             }
             _ => {
                 let sql = source.rows_to(FUNCTION, None);
-                conn.prepare_cached(&sql)?.query([])?.next()?;
+                source.with_statement(conn, &sql, |statement| {
+                    statement.query([])?.next()?;
+                    Ok(())
+                })?;
             }
         }
         Ok(())

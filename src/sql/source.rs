@@ -271,24 +271,40 @@ impl Source {
         mut dim: usize,
         mut each: impl FnMut(i64, &[f32]) -> Result<()>,
     ) -> Result<Read> {
-        let mut statement = conn.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
-        let mut read = Read::default();
-        let mut buffer = Vec::new();
-        while let Some(row) = rows.next()? {
-            let rowid = self.rowid(row)?;
-            let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut buffer)? else {
-                read.nulls += 1;
-                continue;
-            };
-            if dim == 0 {
-                dim = vector.len();
+        self.with_statement(conn, sql, |statement| {
+            let mut rows = statement.query([])?;
+            let mut read = Read::default();
+            let mut buffer = Vec::new();
+            while let Some(row) = rows.next()? {
+                let rowid = self.rowid(row)?;
+                let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut buffer)? else {
+                    read.nulls += 1;
+                    continue;
+                };
+                if dim == 0 {
+                    dim = vector.len();
+                }
+                self.check_dim(rowid, vector, dim)?;
+                read.vectors += 1;
+                each(rowid, vector)?;
             }
-            self.check_dim(rowid, vector, dim)?;
-            read.vectors += 1;
-            each(rowid, vector)?;
+            Ok(read)
+        })
+    }
+
+    /// Runs `body` with a statement over the rows, which is kept for the next time. That of a view is not: the view may
+    /// search, with the very virtual table whose connection would keep the statement, and then neither could be closed.
+    pub(crate) fn with_statement<T>(
+        &self,
+        conn: &Connection,
+        sql: &str,
+        body: impl FnOnce(&mut rusqlite::Statement<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if self.is_view {
+            body(&mut conn.prepare(sql)?)
+        } else {
+            body(&mut *conn.prepare_cached(sql)?)
         }
-        Ok(read)
     }
 
     /// Hands the vector of a row to `each` if there is one; `statement` is that of [`Source::one_row`].
@@ -418,7 +434,9 @@ impl Source {
                     take(&mut statement.query([id])?)?;
                 }
             }
-            _ => take(&mut conn.prepare_cached(&self.all_rows())?.query([])?)?,
+            _ => self.with_statement(conn, &self.all_rows(), |statement| {
+                take(&mut statement.query([])?)
+            })?,
         }
         Ok(read)
     }

@@ -63,6 +63,61 @@ fn array<N: for<'de> Deserialize<'de>, T>(
     Ok(components)
 }
 
+/// Parses the text of an array of arrays of numbers, and gives one after the other to `each`: no more than one of them is
+/// held, nor more than [`MAX_DIM`] numbers.
+///
+/// # Errors
+/// What is wrong with the text, and where; the first error of `each`.
+pub fn rows(text: &[u8], each: &mut dyn FnMut(&[f64]) -> Result<()>) -> Result<()> {
+    let mut failed = None;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = reader
+        .deserialize_seq(Rows {
+            each,
+            failed: &mut failed,
+        })
+        .and_then(|()| reader.end());
+    match failed {
+        Some(error) => Err(error),
+        None => read.map_err(|e| anyhow!("expected a JSON array of arrays: {e}")),
+    }
+}
+
+struct Rows<'a> {
+    each: &'a mut dyn FnMut(&[f64]) -> Result<()>,
+    failed: &'a mut Option<anyhow::Error>,
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of arrays of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(Row(row)) = array.next_element()? {
+            if let Err(error) = (self.each)(&row) {
+                *self.failed = Some(error);
+                return Err(A::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Row(Vec<f64>);
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
+        let numbers = Numbers {
+            convert: Ok,
+            number: PhantomData,
+        };
+        deserializer.deserialize_seq(numbers).map(Row)
+    }
+}
+
 struct Numbers<N, T> {
     convert: fn(N) -> Result<T, &'static str>,
     number: PhantomData<N>,

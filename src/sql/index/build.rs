@@ -203,7 +203,10 @@ fn next_generation(conn: &Connection, index: &IndexName) -> Result<i64> {
     let last: i64 = catalog::get(conn, index, "generation")?.unwrap_or(0);
     catalog::put(conn, index, "generation", last)?;
     // No name twice: a file of an index that was dropped must still be there if that is rolled back.
-    let generation = last.max(files::largest_generation(conn, index)?) + 1;
+    let generation = last
+        .max(files::largest_generation(conn, index)?)
+        .checked_add(1)
+        .context("the catalogue counts builds beyond any number; drop the index and create it again")?;
     catalog::put(conn, index, "generation", generation)?;
     Ok(generation)
 }

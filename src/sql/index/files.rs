@@ -207,10 +207,7 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
         .write(true)
         .create_new(true)
         .open(temporary)?;
-    if let Ok(metadata) = fs::metadata(database) {
-        step("permissions")?;
-        file.set_permissions(metadata.permissions())?;
-    }
+    belong_to(database, &file)?;
     let mut out = BufWriter::with_capacity(1 << 20, Stepping(file));
     image.write_to(&mut out)?;
     out.flush()?;
@@ -225,6 +222,22 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
         folder.sync_all()?;
     }
     Ok(())
+}
+
+/// Gives a new file the permissions of the database, and its owner where root builds for somebody: as SQLite does it
+/// for a journal.
+fn belong_to(database: &Path, file: &File) -> io::Result<()> {
+    let Ok(metadata) = fs::metadata(database) else {
+        return Ok(());
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        // Nobody but root can.
+        let _ = fchown(file, Some(metadata.uid()), Some(metadata.gid()));
+    }
+    step("permissions")?;
+    file.set_permissions(metadata.permissions())
 }
 
 /// A file whose writes are steps.
@@ -332,7 +345,7 @@ pub(crate) fn rename(
             old.file(&database, part.generation),
             new.file(&database, part.generation),
         );
-        if !from.exists() {
+        if !fs::symlink_metadata(&from).is_ok_and(|from| from.is_file()) {
             // The index answers from its table already, and goes on to.
             continue;
         }
@@ -343,10 +356,9 @@ pub(crate) fn rename(
             }
             step("link")?;
             if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to).with_context(|| {
+                copy(database, &from, &to).with_context(|| {
                     format!("cannot copy {} to {}", from.display(), to.display())
                 })?;
-                File::open(&to)?.sync_all()?;
             }
         } else if Some(map(&to)?.checksum()) != part.checksum {
             bail!(
@@ -357,6 +369,14 @@ pub(crate) fn rename(
         ledger.settle_rename(from, to);
     }
     Ok(())
+}
+
+/// A copy of a file under a name that must be free.
+fn copy(database: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let mut copy = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
+    belong_to(database, &copy)?;
+    io::copy(&mut File::open(from)?, &mut copy)?;
+    copy.sync_all()
 }
 
 /// The largest generation of an index that has a file, whoever left it there.
@@ -453,10 +473,14 @@ pub(crate) fn read(conn: &Connection, index: &IndexName, part: &PartName) -> Res
 #[allow(unsafe_code)]
 fn map(path: &Path) -> Result<Forest<Store>> {
     let describe = || format!("cannot open the index file {}", path.display());
-    let file = File::open(path).with_context(describe)?;
-    if !file.metadata().with_context(describe)?.is_file() {
+    // Before it is opened: opening a pipe would wait, and a link may lead anywhere.
+    if !fs::symlink_metadata(path)
+        .with_context(describe)?
+        .is_file()
+    {
         bail!("the index file {} is not a regular file", path.display());
     }
+    let file = File::open(path).with_context(describe)?;
     // SAFETY: a published file is never written again: it is replaced by rename, and old maps keep the old bytes. What
     // a hostile process with write access to the database's folder does to a map is beyond any check here; the docs
     // say so.

@@ -32,6 +32,9 @@ const NAMES: [&str; 10] = [
     "storage",
 ];
 
+/// Most threads that may be asked for.
+const MAX_THREADS: usize = 1024;
+
 /// Part of the rows that must have changed for `auto-refresh` to do anything, unless told otherwise.
 const DEFAULT_AUTO_REFRESH: f64 = 0.05;
 
@@ -83,6 +86,19 @@ impl Default for IndexOptions {
 }
 
 impl IndexOptions {
+    /// Refuses what CREATE would have refused: the catalogue that these were read from may be anybody's.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(1..=MAX_TREES).contains(&self.trees) || self.threads > MAX_THREADS {
+            bail!(
+                "the catalogue says trees={} and threads={}: expected 1 to {MAX_TREES}, and 0 to {MAX_THREADS}; drop the \
+                 index and create it again",
+                self.trees,
+                self.threads
+            );
+        }
+        Ok(())
+    }
+
     /// The metric.
     pub(crate) fn metric(&self) -> Result<Metric> {
         Metric::parse(&self.metric, &ALL)
@@ -152,7 +168,7 @@ impl Declaration {
                 }
                 "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
-                "threads" => options.threads = number(name, &value, 0, 1024)? as usize,
+                "threads" => options.threads = number(name, &value, 0, MAX_THREADS as u64)? as usize,
                 "auto_refresh" => {
                     options.auto_refresh = match value.parse::<f64>() {
                         Ok(part) if (0.0..=1.0).contains(&part) => part,

@@ -134,7 +134,6 @@ impl Index {
 
     fn rebuild(&self, index: &IndexName) -> Result<()> {
         let (source, mut options) = self.source()?;
-        catalog::check_filter(self.conn(), index, &source)?;
         // Made anew: the table may have other UNIQUE constraints than when the index was made, or be another one.
         catalog::drop_triggers(self.conn(), index)?;
         catalog::create_triggers(self.conn(), index, &source)?;

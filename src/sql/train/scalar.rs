@@ -11,6 +11,7 @@ use super::caller::connection;
 use super::request::options;
 use super::store::{self, bytes_of};
 use super::words::{Words, unit};
+use crate::embed::strict_json;
 use crate::embed::options::Given;
 use crate::embed::tokenize::Tokenizer;
 use crate::sql::function_error;
@@ -105,6 +106,7 @@ fn doesnt_match(ctx: &Context<'_>) -> Result<Option<String>> {
     let Some(list) = text(ctx, 1, "a JSON array of words")? else {
         return Ok(None);
     };
+    strict_json::check_length(list, "doesnt_match")?;
     let list: Vec<String> = match serde_json::from_str(list) {
         Ok(list) => list,
         Err(e) => bail!("doesnt_match: expected a JSON array of words such as [\"a\",\"b\"]: {e}"),

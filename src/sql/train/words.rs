@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::fasttext::from_ngrams;
 use super::place::Place;
 use super::store;
+use crate::embed::strict_json;
 use crate::sql::values::vector as vector_of;
 
 /// A model that is asked for words.
@@ -105,6 +106,7 @@ impl<'a> Words<'a> {
                 if !text.trim_start().starts_with('[') {
                     return Ok(vec![self.get(text)?]);
                 }
+                strict_json::check_length(text, name)?;
                 let array: Vec<Value> = serde_json::from_str(text).map_err(|e| {
                     anyhow!("{name}: expected a word, a JSON array of words, or a vector: {e}")
                 })?;

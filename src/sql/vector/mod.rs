@@ -184,23 +184,26 @@ pub(crate) fn queries(
             Ok((dim, components))
         }
         ValueRef::Text(text) => {
-            let rows: Vec<Vec<f64>> = serde_json::from_slice(text)
-                .with_context(|| format!("{}: expected a JSON array of arrays", invalid()))?;
-            let dim = rows.first().map_or(0, Vec::len);
             let (mut components, mut query) = (Vec::new(), Vec::new());
-            for (i, row) in rows.iter().enumerate() {
+            let (mut dim, mut i) = (0, 0);
+            json::rows(text, &mut |row| {
+                if i == 0 {
+                    dim = row.len();
+                }
                 if row.len() != dim {
                     bail!(
-                        "{}: query {i} has {} dimensions, expected {dim} as in query 0",
-                        invalid(),
+                        "query {i} has {} dimensions, expected {dim} as in query 0",
                         row.len()
                     );
                 }
                 Vector::from_components(wanted, row)
-                    .with_context(|| format!("{}: query {i}", invalid()))?
+                    .with_context(|| format!("query {i}"))?
                     .write_f32(&mut query);
                 components.extend_from_slice(&query);
-            }
+                i += 1;
+                Ok(())
+            })
+            .with_context(invalid)?;
             Ok((dim, components))
         }
         other => bail!(
