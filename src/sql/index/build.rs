@@ -206,7 +206,9 @@ fn next_generation(conn: &Connection, index: &IndexName) -> Result<i64> {
     let generation = last
         .max(files::largest_generation(conn, index)?)
         .checked_add(1)
-        .context("the catalogue counts builds beyond any number; drop the index and create it again")?;
+        .context(
+            "the catalogue counts builds beyond any number; drop the index and create it again",
+        )?;
     catalog::put(conn, index, "generation", generation)?;
     Ok(generation)
 }

@@ -356,7 +356,7 @@ pub(crate) fn rename(
             }
             step("link")?;
             if fs::hard_link(&from, &to).is_err() {
-                copy(database, &from, &to).with_context(|| {
+                copy(&database, &from, &to).with_context(|| {
                     format!("cannot copy {} to {}", from.display(), to.display())
                 })?;
             }
@@ -373,7 +373,10 @@ pub(crate) fn rename(
 
 /// A copy of a file under a name that must be free.
 fn copy(database: &Path, from: &Path, to: &Path) -> io::Result<()> {
-    let mut copy = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
+    let mut copy = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(to)?;
     belong_to(database, &copy)?;
     io::copy(&mut File::open(from)?, &mut copy)?;
     copy.sync_all()
@@ -474,10 +477,7 @@ pub(crate) fn read(conn: &Connection, index: &IndexName, part: &PartName) -> Res
 fn map(path: &Path) -> Result<Forest<Store>> {
     let describe = || format!("cannot open the index file {}", path.display());
     // Before it is opened: opening a pipe would wait, and a link may lead anywhere.
-    if !fs::symlink_metadata(path)
-        .with_context(describe)?
-        .is_file()
-    {
+    if !fs::symlink_metadata(path).with_context(describe)?.is_file() {
         bail!("the index file {} is not a regular file", path.display());
     }
     let file = File::open(path).with_context(describe)?;

@@ -11,8 +11,8 @@ use super::caller::connection;
 use super::request::options;
 use super::store::{self, bytes_of};
 use super::words::{Words, unit};
-use crate::embed::strict_json;
 use crate::embed::options::Given;
+use crate::embed::strict_json;
 use crate::embed::tokenize::Tokenizer;
 use crate::sql::function_error;
 
