@@ -577,7 +577,7 @@ fn bombs() {
     refuses(
         "SELECT * FROM knn_annoy('ix', '[1,2]', 3, '{\"recall\":' || ?1 || '}')",
         &numbers,
-        "recall",
+        "expected f32",
     );
     drop(numbers);
 
