@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 
 SIZE, LEAVES, LOOKED = 420, 12, 3
-COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"]
+COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377",
+           "#333333", "#ff8800", "#88bb00", "#7755dd", "#996633", "#dd55bb"]
 
 
 def main():

@@ -189,6 +189,12 @@ fn every_page_of_the_book_is_there_and_every_link_leads_somewhere() {
             let target = link.split([')', '#']).next().unwrap();
             if !target.is_empty() && !target.contains("://") {
                 assert!(folder.join(target).exists(), "{page}: {target}");
+                // The site has what is below docs alone.
+                let up = target.matches("../").count();
+                assert!(
+                    up <= page.matches('/').count(),
+                    "{page}: {target} leads out of the book"
+                );
             }
         }
         for include in text.split("{{#include ").skip(1) {

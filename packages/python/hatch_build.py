@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -42,14 +43,18 @@ class BuildLibrary(BuildHookInterface):
             return
         library = os.environ.get("SQLITE_ANNOY_LIBRARY") or self.build()
         name = NAMES.get(sys.platform, "libsqlite_annoy.so")
-        copy = Path(self.directory, name)
-        copy.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = tempfile.mkdtemp()
+        copy = Path(self.folder, name)
         shutil.copyfile(library, copy)
         if shutil.which("strip") and sys.platform == "linux":
             subprocess.run(["strip", "--strip-unneeded", copy], check=True)
         build_data["force_include"][str(copy)] = f"sqlite_annoy/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag(copy)}"
+
+    def finalize(self, version, build_data, artifact_path):
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
 
     def build(self):
         root = Path(self.root).parent.parent
