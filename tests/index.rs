@@ -48,6 +48,43 @@ fn every_kind_of_write_is_seen_at_once() {
 }
 
 #[test]
+fn rows_that_a_foreign_key_changes_or_removes_are_noticed() {
+    let mut rng = StdRng::seed_from_u64(27);
+    let folder = Folder::new("cascades");
+    let conn = common::open(folder.database());
+    words(&conn, 120, &mut rng);
+    conn.execute_batch(
+        "PRAGMA foreign_keys = on;
+         CREATE TABLE keys AS SELECT * FROM words; DROP TABLE words;
+         CREATE TABLE parents(id INTEGER PRIMARY KEY);
+         INSERT INTO parents SELECT id FROM keys;
+         CREATE TABLE words(
+             id INTEGER PRIMARY KEY REFERENCES parents ON UPDATE CASCADE ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+             word TEXT UNIQUE, vector BLOB);
+         INSERT INTO words SELECT * FROM keys",
+    )
+    .unwrap();
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "built");
+    for sql in [
+        "DELETE FROM parents WHERE id % 5 = 0",
+        "UPDATE parents SET id = id + 1000 WHERE id < 40",
+        "SAVEPOINT s; DELETE FROM parents WHERE id > 100",
+        "ROLLBACK TO s; RELEASE s",
+        "REPLACE INTO parents SELECT id FROM parents WHERE id BETWEEN 100 AND 150",
+        "INSERT INTO words_index(words_index) VALUES('refresh')",
+        "DELETE FROM parents WHERE id > 200",
+    ] {
+        conn.execute_batch(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
+        check(&conn, &mut rng, sql);
+        assert_ne!(&info(&conn, "state")[..4], "fall", "{sql}");
+    }
+    conn.execute_batch("INSERT INTO words_index(words_index) VALUES('integrity-check')")
+        .unwrap();
+}
+
+#[test]
 fn an_answer_follows_the_transaction_it_runs_in() {
     let mut rng = StdRng::seed_from_u64(2);
     let folder = Folder::new("transactions");
