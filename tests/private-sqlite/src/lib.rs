@@ -27,11 +27,16 @@ unsafe extern "C" {
 pub type Entry<Db, Api> = unsafe extern "C" fn(*mut Db, *mut *mut c_char, *mut Api) -> c_int;
 
 /// Starts `entry` on a connection of the private SQLite (which fills the process-wide table of the extension) and makes
-/// every connection opened later call it.
+/// every connection opened later call it. The first call counts.
 ///
 /// # Panics
 /// When the entry point refuses.
 pub fn install<Db, Api>(entry: Entry<Db, Api>) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| start_with(entry));
+}
+
+fn start_with<Db, Api>(entry: Entry<Db, Api>) {
     let mut db = std::ptr::null_mut();
     let mut message = std::ptr::null_mut();
     // SAFETY: a private connection in memory and the table that belongs to it. The connection is left open: it costs a
