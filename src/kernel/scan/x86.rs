@@ -251,8 +251,8 @@ pub(super) unsafe fn survivors_avx512<const B: usize>(
             }
             if near != 0 {
                 let mut values = [0.0f32; AT_ONCE * BLOCK];
-                for i in 0..AT_ONCE {
-                    _mm512_storeu_ps(values.as_mut_ptr().add(i * BLOCK), x[i]);
+                for (values, &x) in values.chunks_exact_mut(BLOCK).zip(&x) {
+                    _mm512_storeu_ps(values.as_mut_ptr(), x);
                 }
                 while near != 0 {
                     let v = near.trailing_zeros();

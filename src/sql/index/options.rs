@@ -169,7 +169,7 @@ impl Declaration {
                 "trees" => options.trees = number(name, &value, 1, u64::from(MAX_TREES))? as u32,
                 "seed" => options.seed = number(name, &value, 0, i64::MAX as u64)?,
                 "threads" => {
-                    options.threads = number(name, &value, 0, MAX_THREADS as u64)? as usize
+                    options.threads = number(name, &value, 0, MAX_THREADS as u64)? as usize;
                 }
                 "auto_refresh" => {
                     options.auto_refresh = match value.parse::<f64>() {
