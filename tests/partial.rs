@@ -294,3 +294,82 @@ fn expressions_of_any_form_are_taken_whole() {
     }
     assert_eq!(one::<i64>(&conn, "SELECT count(*) FROM sqlite_schema"), 1);
 }
+
+/// Each write takes row 10 out of the index, or makes another of it.
+#[test]
+fn what_equal_values_hide_and_what_replace_removes_is_noted() {
+    let cases = [
+        // (columns, options, write)
+        (
+            "lang TEXT",
+            "where='lang = ''en'''",
+            "INSERT OR REPLACE INTO t(id, lang, v) SELECT id, 'de', v FROM t WHERE id = 10",
+        ),
+        (
+            "lang TEXT COLLATE NOCASE",
+            "where='lang GLOB ''en'''",
+            "UPDATE t SET lang = 'EN' WHERE id = 10",
+        ),
+        (
+            "n",
+            "where='typeof(n) = ''integer'''",
+            "UPDATE t SET n = 3.0 WHERE id = 10",
+        ),
+        (
+            "u TEXT NOT NULL DEFAULT '10' UNIQUE",
+            "trees=1",
+            "INSERT OR REPLACE INTO t(id, u, v) VALUES(77, NULL, '[77, 1]')",
+        ),
+        (
+            "u TEXT NOT NULL DEFAULT '10' UNIQUE",
+            "trees=1",
+            "UPDATE OR REPLACE t SET u = NULL WHERE id = 20",
+        ),
+        (
+            "g INTEGER",
+            "group=g, combine=mean",
+            "INSERT OR REPLACE INTO t(id, g, v) VALUES(10, 90, '[0, 90]')",
+        ),
+        (
+            "g",
+            "group=g, combine=mean",
+            "UPDATE t SET g = 5.0 WHERE id = 10",
+        ),
+        (
+            "g INTEGER",
+            "group=g, combine=mean, where='rowid < 40'",
+            "UPDATE t SET id = 60 WHERE id = 10",
+        ),
+    ];
+    for (columns, options, write) in cases {
+        let conn = memory();
+        let (name, value) = match columns.split(' ').next() {
+            Some("lang") => ("lang", "'en'"),
+            Some("n") => ("n", "3"),
+            Some("u") => ("u", "i"),
+            _ => ("g", "i / 2"),
+        };
+        conn.execute_batch(&format!(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v, {columns});
+             CREATE INDEX by_it ON t({name});
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+             INSERT INTO t(id, v, {name}) SELECT i, vec_f32('[' || i || ', 1]'), {value} FROM n"
+        ))
+        .unwrap();
+        conn.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE i USING annoy(t, v, metric=l2, {options})"
+        ))
+        .unwrap();
+        let answers = || rows(&conn, "SELECT * FROM knn_annoy('i', '[10, 1]', 60)");
+        // From now on it is the triggers alone that tell.
+        answers();
+        let done = conn.execute(write, []).unwrap();
+        assert_eq!(done, 1, "{write}");
+        let found = answers();
+        conn.execute_batch("INSERT INTO i(i) VALUES('integrity-check')")
+            .unwrap_or_else(|e| panic!("{options}, {write}: {e}"));
+        conn.execute_batch("INSERT INTO i(i) VALUES('rebuild')")
+            .unwrap();
+        assert_eq!(found, answers(), "{options}, {write}");
+    }
+}

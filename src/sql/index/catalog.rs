@@ -169,7 +169,7 @@ pub(crate) fn tracked_table(conn: &Connection, index: &IndexName) -> Result<Opti
          WHERE type = 'trigger' AND name IN (?1, ?2, ?3, ?4)",
         quote(&index.schema)
     ))?;
-    // The one before an INSERT is there only for tables with UNIQUE indexes: see `unnoticed_replace`.
+    // The one before an INSERT is not there for all: see `unnoticed_replace`.
     let name = |i: usize| format!("{}{}", index.name, TRIGGERS[i]);
     let (table, other, n): (Option<String>, Option<String>, i64) = statement
         .query_row([name(0), name(1), name(2), name(4)], |row| {
@@ -203,8 +203,8 @@ pub(crate) fn unnoticed_replace(
         [format!("{}{}", index.name, TRIGGERS[3])],
         |row| row.get(0),
     )?;
-    let knows =
-        known.as_deref() == Some(&*known_as(&indexes)) && (before_insert || indexes.is_empty());
+    let needs_it = !indexes.is_empty() || source.filter.is_some() || source.key != source.row_key;
+    let knows = known.as_deref() == Some(&*known_as(&indexes)) && (before_insert || !needs_it);
     Ok((!knows).then(|| {
         format!(
             "{} has other UNIQUE indexes than when its triggers were made, and REPLACE may remove rows by way of them",
@@ -410,10 +410,21 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         format!("EXISTS({})", row(&format!("{key} = new.{key}"))),
     );
     let partial = source.filter.is_some();
-    let mut changed = format!("old.{id} IS NOT new.{id} OR old.{column} IS NOT new.{column}");
-    for name in filter_columns(conn, source)? {
-        changed.push_str(&format!(" OR old.{0} IS NOT new.{0}", quote(&name)));
+    let mut decisive = vec![id.clone(), column];
+    if partial {
+        decisive.push(key.clone());
+        decisive.extend(filter_columns(conn, source)?.iter().map(|name| quote(name)));
+        decisive.sort();
+        decisive.dedup();
     }
+    // To the last bit: what a column's own collation, or IS, takes for equal may differ to a filter, or as a group.
+    let changed: Vec<_> = decisive
+        .iter()
+        .map(|c| {
+            format!("old.{c} IS NOT new.{c} COLLATE BINARY OR typeof(old.{c}) <> typeof(new.{c})")
+        })
+        .collect();
+    let changed = changed.join(" OR ");
     // The conflict clause of the statement that fires a trigger replaces those inside it, so OR REPLACE would not do.
     let note = |values: &str| {
         format!(
@@ -460,25 +471,39 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     put(conn, index, "unique", known_as(&indexes))?;
     let mut replaced = Vec::new();
     for terms in &indexes {
-        let equal: Vec<_> = terms
-            .iter()
-            .filter_map(|term| {
-                let column = quote(term.column.as_ref()?);
-                let collation = quote(&term.collation);
-                Some(format!("{column} = new.{column} COLLATE {collation}"))
-            })
-            .collect();
+        let mut equal = Vec::new();
+        // REPLACE puts its default into a column that may not be NULL, but only after the triggers have run.
+        let mut or_default = Vec::new();
+        for term in terms {
+            let Some(column) = term.column.as_ref().map(|name| quote(name)) else {
+                continue;
+            };
+            if term.has_default {
+                or_default.push(format!("new.{column} IS NULL"));
+            }
+            let collation = quote(&term.collation);
+            equal.push(format!("{column} = new.{column} COLLATE {collation}"));
+        }
         if !equal.is_empty() {
             replaced.push(equal.join(" AND "));
+            replaced.extend(or_default);
         }
     }
-    let by_key_alone = replaced.is_empty();
+    let same_key = format!("{key} = new.{key}");
+    // Without a filter and groups, the row that comes is noted under the key of the one that goes.
+    let noted_after = !partial && source.key == source.row_key;
+    let by_key_alone = replaced.is_empty() && noted_after;
+    if !noted_after {
+        replaced.push(same_key.clone());
+    }
     if !by_key_alone {
         let rows: Vec<_> = replaced.iter().map(|equal| row(equal)).collect();
         let insert = note(&rows.join(" UNION "));
         trigger(TRIGGERS[3], "BEFORE INSERT", "", &insert);
     }
-    replaced.push(format!("{key} = new.{key}"));
+    if noted_after {
+        replaced.push(same_key);
+    }
     let mut rows: Vec<_> = replaced
         .iter()
         .map(|equal| row(&format!("{equal} AND {key} IS NOT old.{key}")))
@@ -531,11 +556,16 @@ struct Term {
     column: Option<String>,
     /// By which values are compared.
     collation: String,
+    /// Whether REPLACE puts another value in the place of NULL.
+    has_default: bool,
 }
 
 fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Unique>> {
     let mut statement = conn.prepare(
-        "SELECT l.name, i.cid, i.name, i.coll FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) i
+        "SELECT l.name, i.cid, i.name, i.coll,
+                EXISTS(SELECT 1 FROM pragma_table_xinfo(?1, ?2) c
+                       WHERE c.cid = i.cid AND c.\"notnull\" AND c.dflt_value IS NOT NULL)
+         FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) i
          WHERE l.\"unique\" AND i.key ORDER BY l.name, i.seqno",
     )?;
     let mut rows = statement.query([&source.table, &source.schema])?;
@@ -546,6 +576,7 @@ fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Unique>> {
             place: row.get(1)?,
             column: row.get(2)?,
             collation: row.get(3)?,
+            has_default: row.get(4)?,
         };
         match indexes.last_mut() {
             Some((name, terms)) if *name == index => terms.push(term),
