@@ -413,3 +413,14 @@ fn a_sweep_stops_within_a_second_of_an_interrupt() {
     }
     assert!(stopped - interrupted < std::time::Duration::from_secs(1));
 }
+
+#[test]
+fn tables_that_are_merely_named_like_those_of_an_index_are_none() {
+    let conn = memory();
+    conn.execute_batch("CREATE TABLE product_catalog(a); CREATE TABLE product_changes(b);")
+        .unwrap();
+    let indexes: i64 = one(&conn, "SELECT count(*) FROM annoy_indexes");
+    assert_eq!(indexes, 0);
+    let said = error(&conn, "SELECT * FROM annoy_info('product')");
+    assert!(said.contains("no such index: product"), "{said}");
+}

@@ -21,7 +21,7 @@ KITCHEN = "bread and butter with milk for breakfast in the kitchen"
 
 
 def make(path):
-    """Thirty notes about two things, a model of their words, and an index."""
+    """Thirty notes about two things, a model of their words, and indexes, one of groups."""
     db = sqlite3.connect(path)
     sqlite_annoy.load(db)
     with db:
@@ -35,6 +35,11 @@ def make(path):
         )
         db.execute("UPDATE notes SET vector = text_vector('words', body)")
     db.execute("CREATE VIRTUAL TABLE notes_index USING annoy(notes, vector)")
+    with db:
+        db.execute("CREATE TABLE chunks(id INTEGER PRIMARY KEY, note INTEGER, vector BLOB)")
+        db.execute("CREATE INDEX chunks_of_note ON chunks(note)")
+        db.execute("INSERT INTO chunks(note, vector) SELECT id % 9, vector FROM notes")
+    db.execute("CREATE VIRTUAL TABLE chunks_index USING annoy(chunks, vector, group=note)")
     db.close()
 
 
@@ -127,7 +132,8 @@ def test_the_page_answers_texts_rows_and_nonsense(site):
     assert "no row 999" in get(f"{page}?like=999")
     assert "invalid literal" in get(f"{page}?like=drop")
     assert "&lt;x&gt;" in get(f"{page}?q=%3Cx%3E") and "<x>" not in get(f"{page}?q=%3Cx%3E")
-    for missing in ("/-/nearest/notes/nowhere", "/-/nearest/nowhere/notes_index"):
+    # The answers of chunks_index are groups, and no rows of chunks.
+    for missing in ("/-/nearest/notes/nowhere", "/-/nearest/nowhere/notes_index", "/-/nearest/notes/chunks_index"):
         with pytest.raises(HTTPError) as error:
             get(site + missing)
         assert error.value.code == 404

@@ -81,6 +81,8 @@ pub(crate) fn find(conn: &Connection, name: &str) -> Result<Option<IndexName>> {
         "SELECT schema, substr(name, 1, length(name) - length('_catalog')) AS i FROM pragma_table_list
          WHERE (name = ?1 || '_catalog' COLLATE NOCASE OR schema || '.' || name = ?1 || '_catalog' COLLATE NOCASE)
            AND EXISTS(SELECT 1 FROM pragma_table_list AS c
+                      WHERE c.schema = pragma_table_list.schema AND c.name = i AND c.type = 'virtual')
+           AND EXISTS(SELECT 1 FROM pragma_table_list AS c
                       WHERE c.schema = pragma_table_list.schema AND c.name = i || '_changes')
          ORDER BY i <> ?1, CASE schema WHEN 'temp' THEN 0 WHEN 'main' THEN 1 ELSE 2 END",
     )?;
@@ -99,6 +101,7 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
     let mut statement = conn.prepare(
         "SELECT a.schema, substr(a.name, 1, length(a.name) - length('_catalog')) AS i
          FROM pragma_table_list a JOIN pragma_table_list b ON b.schema = a.schema AND b.name = i || '_changes'
+         JOIN pragma_table_list c ON c.schema = a.schema AND c.name = i AND c.type = 'virtual'
          WHERE a.name LIKE '%\\_catalog' ESCAPE '\\' ORDER BY a.schema <> 'main', a.schema, i",
     )?;
     let indexes = statement

@@ -58,10 +58,11 @@ async def _may_view(datasette: Any, actor: Any, database: str, table: str) -> bo
 
 
 async def _indexes(db: Any) -> list[tuple[str, str, str]]:
-    """(index, table, column) of the main database."""
+    """(index, table, column) of the main database, where an answer is a row of the table: not those of groups."""
     rows = await db.execute(
         "SELECT i.name, t.value, c.value FROM annoy_indexes AS i, annoy_info(i.name) AS t, annoy_info(i.name) AS c "
-        "WHERE i.schema = 'main' AND t.key = 'table' AND c.key = 'column'"
+        "WHERE i.schema = 'main' AND t.key = 'table' AND c.key = 'column' "
+        "AND NOT EXISTS (SELECT 1 FROM annoy_info(i.name) AS g WHERE g.key = 'group' AND g.value IS NOT NULL)"
     )
     return [tuple(row) for row in rows.rows]
 
