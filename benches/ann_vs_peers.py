@@ -7,12 +7,15 @@
     python benches/ann_vs_peers.py --fashion                    # Debian: apt-get install dataset-fashion-mnist
     python benches/ann_vs_peers.py --growth                     # cost of a query at 10,000, 100,000 and 1,000,000 rows
     python benches/ann_vs_peers.py --npy base.npy queries.npy   # your own float32 rows
+    pip install doltlite sqliteai-vector                        # the extensions vec1 and sqlite-vector
+    python benches/ann_vs_peers.py --peers exact,vec1,sqlite-vector --rows 50000 --queries 500
 
 One thread, one query at a time, queries that are not in the index, in random order; builds use all cores. Every query
-is timed alone, the best of two passes counts. The truth is an exact search in float64. Prints a table in Markdown;
+is timed alone, the best of two passes counts. The truth is an exact search in float64. Each peer has a process of its own:
+that of vec1 brings an SQLite that takes the place of the system's. Prints a table in Markdown;
 --svg draws queries per second against recall with the extension's own plot_line.
 """
-import argparse, glob, gzip, importlib.util, json, os, platform, tempfile, time
+import argparse, glob, gzip, importlib.util, json, multiprocessing, os, platform, tempfile, time
 from datetime import date
 
 import numpy as np
@@ -90,11 +93,99 @@ class Ours:
         sql = "SELECT rowid FROM knn_annoy('ix', ?, ?, ?)"
         return [row[0] for row in self.db.execute(sql, (query.tobytes(), K, setting))]
 
-
     def exact(self, query, cosine):
         options = json.dumps({"metric": "cosine" if cosine else "l2", "threads": 1})
         sql = "SELECT rowid FROM knn_exact('t', 'v', ?, ?, ?)"
         return [row[0] for row in self.db.execute(sql, (query.tobytes(), K, options))]
+
+
+class OursExact(Ours):
+    """The scan of the table, beside peers that scan."""
+
+    name = "knn_exact (SQL)"
+
+    def build(self, base, cosine):
+        self.cosine = cosine
+        super().build(base, cosine)
+        self.db.execute("ROLLBACK")
+        self.db.execute("DROP TABLE ix")
+        self.db.execute("BEGIN")
+        return 0.0
+
+    def settings(self):
+        return [None]
+
+    def search(self, query, setting):
+        return self.exact(query, self.cosine)
+
+
+class Vec1:
+    """SQLite's own extension, as the library of the package doltlite carries it: IVF with product quantisation. `rerank`
+    asks for more rows and orders them by the vectors themselves."""
+
+    def __init__(self, buckets, code):
+        self.name, self.buckets, self.code = f"vec1, nbucket={buckets}, codesize={code} (SQL)", buckets, code
+
+    def build(self, base, cosine):
+        import doltlite, sqlite3  # noqa: F401: in this order, the second by the library of the first
+        self.distance = "vec1_cos_distance" if cosine else "vec1_l2_distance"
+        self.db = sqlite3.connect(":memory:")
+        self.db.execute("CREATE VIRTUAL TABLE t USING vec1(v)")
+        self.db.executemany("INSERT INTO t(rowid, v) VALUES(?, ?)", ((i, v.tobytes()) for i, v in enumerate(base)))
+        self.db.commit()
+        how = '{nbucket:%d,codesize:%d,nthread:%d,distance:"%s"}' % (
+            self.buckets, self.code, os.cpu_count(), "cos" if cosine else "l2")
+        start = time.perf_counter()
+        (model,) = self.db.execute("SELECT vec1_train(v, ?) FROM t", (how,)).fetchone()
+        self.db.execute("INSERT INTO t(cmd, arg) VALUES('rebuild', ?)", (model,))
+        self.db.commit()
+        return time.perf_counter() - start
+
+    def settings(self):
+        return [(rows, share) for rows in (K, 2 * K, 5 * K, 20 * K) for share in (0.005, 0.01, 0.03, 0.08, 0.2, 0.5)]
+
+    def search(self, query, setting):
+        rows, share = setting
+        query, how = query.tobytes(), "{K:%d,nprobe:%g}" % (rows, share)
+        if rows == K:
+            found = self.db.execute("SELECT rowid FROM t(?, ?)", (query, how))
+        else:
+            rerank = f"SELECT rowid FROM t(?, ?) ORDER BY {self.distance}(?, v) LIMIT {K}"
+            found = self.db.execute(rerank, (query, how, query))
+        return [row[0] for row in found]
+
+
+class SqliteVector:
+    """sqlite-vector: a scan of the rows, or of copies of 8 bits a number that were loaded into memory before."""
+
+    def __init__(self, quantised):
+        self.name = f"sqlite-vector, {'quantised' if quantised else 'full'} scan (SQL)"
+        self.quantised = quantised
+
+    def build(self, base, cosine):
+        import apsw, sqlite_vector
+        library, = glob.glob(os.path.dirname(sqlite_vector.__file__) + "/binaries/vector.*")
+        self.folder = tempfile.TemporaryDirectory()
+        self.db = apsw.Connection(self.folder.name + "/bench.db")
+        self.db.enable_load_extension(True)
+        self.db.load_extension(library)
+        self.db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB NOT NULL)")
+        with self.db:
+            self.db.executemany("INSERT INTO t VALUES(?, ?)", ((i, v.tobytes()) for i, v in enumerate(base)))
+        how = f"type=FLOAT32,dimension={base.shape[1]},distance={'COSINE' if cosine else 'L2'}"
+        self.db.execute("SELECT vector_init('t', 'v', ?)", (how,)).fetchall()
+        start = time.perf_counter()
+        if self.quantised:
+            self.db.execute("SELECT vector_quantize('t', 'v')").fetchall()
+            self.db.execute("SELECT vector_quantize_preload('t', 'v')").fetchall()
+        return time.perf_counter() - start
+
+    def settings(self):
+        return [None]
+
+    def search(self, query, setting):
+        scan = "vector_quantize_scan" if self.quantised else "vector_full_scan"
+        return [row[0] for row in self.db.execute(f"SELECT id FROM {scan}('t', 'v', ?, ?)", (query.tobytes(), K))]
 
 
 class Hnswlib:
@@ -185,6 +276,12 @@ def measure(peer, queries, nearest, setting):
     return found / nearest.size, len(queries) / min(seconds)
 
 
+def run(peer, base, queries, nearest, cosine):
+    """(seconds of the build, points) of a peer."""
+    seconds = peer.build(base, cosine)
+    return seconds, [measure(peer, queries, nearest, setting) for setting in peer.settings()]
+
+
 def frontier(points):
     """The points that no other beats in both recall and speed."""
     return [(r, q) for r, q in points if not any(s > r and p >= q or s >= r and p > q for s, p in points)]
@@ -242,7 +339,8 @@ def main():
     options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
     options.add_argument("--metric", choices=["cosine", "l2"], default="cosine")
     options.add_argument("--queries", type=int, default=3000)
-    options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy")
+    options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy, exact, vec1, sqlite-vector")
+    options.add_argument("--rows", type=int, help="the first so many")
     options.add_argument("--svg", help="file for the plot")
     here = os.path.dirname(os.path.abspath(__file__))
     options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
@@ -252,6 +350,7 @@ def main():
         name, base, queries = os.path.basename(options.npy[0]), *(np.load(f).astype(np.float32) for f in options.npy)
     else:
         name, base, queries = fashion() if options.fashion else glove()
+    base = base[:options.rows]
     queries = queries[np.random.default_rng(2).permutation(len(queries))[:options.queries]]
     cosine = options.metric == "cosine"
     if cosine:
@@ -263,22 +362,25 @@ def main():
     lists = max(256, 1 << int(np.log2(4 * len(base) ** 0.5)))
     half = base.shape[1] // 2
     known = {
-        "hnswlib": lambda: Hnswlib(),
-        "faiss": lambda: Faiss(f"IVF{lists},PQ{half}x4fsr,RFlat"),
-        "annoy": lambda: Annoy(100),
+        "hnswlib": [Hnswlib()],
+        "faiss": [Faiss(f"IVF{lists},PQ{half}x4fsr,RFlat")],
+        "annoy": [Annoy(100)],
+        "exact": [OursExact(options.library)],
+        "vec1": [Vec1(lists // 2, base.shape[1])],
+        "sqlite-vector": [SqliteVector(False), SqliteVector(True)],
     }
-    peers = [Ours(options.library)] + [known[p]() for p in options.peers.split(",") if p]
+    peers = [Ours(options.library)] + [peer for p in options.peers.split(",") if p for peer in known[p]]
     print(f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}, {len(queries):,} queries, recall@{K}; "
           f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {date.today()}\n")
-    print("| | build, s | queries/s at recall .90 | .95 | .99 |\n|---|---|---|---|---|", flush=True)
+    print("| | build, s | queries/s at recall .90 | .95 | .99 | highest recall |\n|---|---|---|---|---|---|", flush=True)
     curves = []
     for peer in peers:
-        seconds = peer.build(base, cosine)
-        points = [measure(peer, queries, nearest, setting) for setting in peer.settings()]
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            seconds, points = process.apply(run, (peer, base, queries, nearest, cosine))
         curves += [(recall, qps, peer.name) for recall, qps in frontier(points) if recall >= 0.5]
         cells = [f"{qps:,.0f}" if (qps := best(points, r)) else "-" for r in (0.90, 0.95, 0.99)]
-        print(f"| {peer.name} | {seconds:.1f} | {' | '.join(cells)} |", flush=True)
-        del peer
+        recall, qps = max(points)
+        print(f"| {peer.name} | {seconds:.2f} | {' | '.join(cells)} | {recall:.3f} at {qps:,.0f} |", flush=True)
     if options.svg:
         title = f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}"
         plot(options, curves, title, f"recall@{K}", "queries per second, one thread")
