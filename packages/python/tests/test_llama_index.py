@@ -120,7 +120,8 @@ def test_nodes_are_replaced_and_deleted(rng):
     assert len(left()) == 27
     store.delete_nodes(["node-0", "node-1"], MetadataFilters(filters=[condition("group", "g1")]))
     assert len(left()) == 26 and "node-1" not in left()
-    query = VectorStoreQuery(query_embedding=made[5].embedding, similarity_top_k=9, doc_ids=["doc-5", "doc-6"], node_ids=["node-5", "node-8"])
+    near = {"query_embedding": made[5].embedding, "similarity_top_k": 9}
+    query = VectorStoreQuery(**near, doc_ids=["doc-5", "doc-6"], node_ids=["node-5", "node-8"])
     assert store.query(query).ids == ["node-5"]
     store.clear()
     assert left() == set()
