@@ -64,10 +64,9 @@ def truth(base, queries, cosine):
 
 
 class Ours:
-    name = "knn_annoy (SQL)"
-
-    def __init__(self, library):
-        self.library = library
+    def __init__(self, library, store="f32"):
+        self.library, self.store = library, store
+        self.name = "knn_annoy (SQL)" if store == "f32" else f"knn_annoy (SQL), store={store}"
 
     def build(self, base, cosine):
         import apsw
@@ -80,7 +79,7 @@ class Ours:
             self.db.executemany("INSERT INTO t VALUES(?, ?)", ((i, v.tobytes()) for i, v in enumerate(base)))
         metric = "cosine" if cosine else "l2"
         start = time.perf_counter()
-        self.db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={metric})").fetchall()
+        self.db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={metric}, store={self.store})").fetchall()
         seconds = time.perf_counter() - start
         self.db.execute("BEGIN")
         return seconds
@@ -341,6 +340,7 @@ def main():
     options.add_argument("--queries", type=int, default=3000)
     options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy, exact, vec1, sqlite-vector")
     options.add_argument("--rows", type=int, help="the first so many")
+    options.add_argument("--store", default="f32", help="of f32, f16, none: one index for each")
     options.add_argument("--svg", help="file for the plot")
     here = os.path.dirname(os.path.abspath(__file__))
     options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
@@ -369,7 +369,8 @@ def main():
         "vec1": [Vec1(lists // 2, base.shape[1])],
         "sqlite-vector": [SqliteVector(False), SqliteVector(True)],
     }
-    peers = [Ours(options.library)] + [peer for p in options.peers.split(",") if p for peer in known[p]]
+    ours = [Ours(options.library, store) for store in options.store.split(",")]
+    peers = ours + [peer for p in options.peers.split(",") if p for peer in known[p]]
     print(f"{name}, {len(base):,} x {base.shape[1]}, {options.metric}, {len(queries):,} queries, recall@{K}; "
           f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {date.today()}\n")
     print("| | build, s | queries/s at recall .90 | .95 | .99 | highest recall |\n|---|---|---|---|---|---|", flush=True)

@@ -6,7 +6,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rustc_hash::FxHashSet;
-use sqlite_annoy::forest::{Budget, BuildOptions, Bytes, Forest, Scratch, Vectors, build};
+use sqlite_annoy::forest::{
+    Budget, BuildOptions, Bytes, Forest, Scratch, VectorStore, Vectors, build,
+};
 use sqlite_annoy::job::Job;
 use sqlite_annoy::vector::Metric;
 
@@ -46,6 +48,7 @@ fn forest(rows: &[f32], dim: usize, trees: u32) -> Forest<Bytes> {
         trees,
         seed: 1,
         threads: 2,
+        store: VectorStore::F32,
     };
     let image = build(&vectors, &options, &Job::new()).expect("sound vectors");
     Forest::open(image.to_bytes()).expect("a file just built")

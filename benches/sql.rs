@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
 use rustc_hash::FxHashSet;
-use sqlite_annoy::forest::{Budget, BuildOptions, Forest, Scratch, Vectors, build};
+use sqlite_annoy::forest::{Budget, BuildOptions, Forest, Scratch, VectorStore, Vectors, build};
 use sqlite_annoy::job::Job;
 use sqlite_annoy::vector::Metric;
 
@@ -52,6 +52,7 @@ fn searches(c: &mut Criterion) {
         trees: 1,
         seed: 1,
         threads: 1,
+        store: VectorStore::F32,
     };
     let vectors = Vectors {
         dim: DIM,

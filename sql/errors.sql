@@ -64,6 +64,7 @@ CREATE VIRTUAL TABLE i USING annoy(items, v, metrik=l2);
 CREATE VIRTUAL TABLE i USING annoy(items, v, metric=euclid);
 CREATE VIRTUAL TABLE i USING annoy(items, v, cosine);
 CREATE VIRTUAL TABLE i USING annoy(items, v, storage=disk);
+CREATE VIRTUAL TABLE i USING annoy(items, v, store=f64);
 INSERT INTO items_index(items_index) VALUES('rebuilt');
 INSERT INTO items_index(rowid) VALUES(1);
 DELETE FROM items_index;

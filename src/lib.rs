@@ -38,13 +38,13 @@
 //! The core needs no SQLite (`default-features = false`). An index over vectors, its file, approximate and exact search:
 //!
 //! ```
-//! use sqlite_annoy::forest::{self, Budget, BuildOptions, Forest, Scratch, Vectors};
+//! use sqlite_annoy::forest::{self, Budget, BuildOptions, Forest, Scratch, VectorStore, Vectors};
 //! use sqlite_annoy::{job::Job, vector::Metric};
 //!
 //! // Six vectors of two dimensions.
 //! let rows = [1.0, 0.0, 0.9, 0.1, 0.8, 0.3, 0.0, 1.0, 0.1, 0.9, -1.0, 0.0f32];
 //! let vectors = Vectors { dim: 2, ids: &[10, 20, 30, 40, 50, 60], rows: &rows };
-//! let options = BuildOptions { metric: Metric::Cosine, trees: 1, seed: 1, threads: 1 };
+//! let options = BuildOptions { metric: Metric::Cosine, trees: 1, seed: 1, threads: 1, store: VectorStore::F32 };
 //! let image = forest::build(&vectors, &options, &Job::new())?;
 //!
 //! // `write_to` a file and map it, or keep it in memory.

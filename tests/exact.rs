@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashSet;
 use sqlite_annoy::forest::{
-    Ask, BuildOptions, Bytes, Forest, Hit, Scratch, Stats, TopK, Vectors, build,
+    Ask, BuildOptions, Bytes, Forest, Hit, Scratch, Stats, TopK, VectorStore, Vectors, build,
 };
 use sqlite_annoy::job::Job;
 use sqlite_annoy::vector::{Metric, exact};
@@ -150,6 +150,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
             trees: 1,
             seed: 1,
             threads: 1,
+            store: VectorStore::F32,
         };
         let image = build(&vectors, &options, &Job::new()).expect(name);
         let forest: Forest<Bytes> = Forest::open(image.to_bytes()).expect(name);
@@ -186,6 +187,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
                 threads,
                 hidden: &none,
                 among: None,
+                originals: None,
             };
             let got = forest.exact_with(query, &ask, &mut scratch, &mut total);
             let want = plain(metric, &rows, query, ask.k, within);
@@ -205,6 +207,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
             threads,
             hidden: &none,
             among: None,
+            originals: None,
         };
         let got = forest.exact_many(&some, &ask, &mut total);
         for (query, got) in some.iter().zip(&got) {

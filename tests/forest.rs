@@ -2,7 +2,9 @@
 //! and no damage to a file can do harm.
 
 use rustc_hash::FxHashSet;
-use sqlite_annoy::forest::{Budget, BuildOptions, Bytes, Forest, Hit, Scratch, Vectors, build};
+use sqlite_annoy::forest::{
+    Budget, BuildOptions, Bytes, Forest, Hit, Scratch, VectorStore, Vectors, build,
+};
 use sqlite_annoy::job::{Interrupted, Job};
 use sqlite_annoy::kernel::{ISA_VARIABLE, Level};
 use sqlite_annoy::vector::{Metric, exact};
@@ -89,6 +91,7 @@ fn options(metric: Metric, trees: u32, threads: usize) -> BuildOptions {
         trees,
         seed: 42,
         threads,
+        store: VectorStore::F32,
     }
 }
 

@@ -3,7 +3,9 @@
 //! `GOLDEN=update cargo test --test format` writes both anew.
 
 use rustc_hash::FxHashSet;
-use sqlite_annoy::forest::{Budget, BuildOptions, Bytes, Forest, Scratch, Vectors, build};
+use sqlite_annoy::forest::{
+    Budget, BuildOptions, Bytes, Forest, Scratch, VectorStore, Vectors, build,
+};
 use sqlite_annoy::job::Job;
 use sqlite_annoy::vector::Metric;
 
@@ -55,6 +57,7 @@ fn image() -> Vec<u8> {
         trees: 2,
         seed: 1,
         threads: 1,
+        store: VectorStore::F32,
     };
     build(&vectors, &options, &Job::new())
         .unwrap()

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashSet;
 use sqlite_annoy::forest::{
-    Ask, Budget, BuildOptions, Bytes, Forest, Hit, RowSet, Scratch, Stats, Vectors, build,
+    Ask, Budget, BuildOptions, VectorStore, Bytes, Forest, Hit, RowSet, Scratch, Stats, Vectors, build,
     build_exact,
 };
 use sqlite_annoy::job::Job;
@@ -72,6 +72,7 @@ static BASES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
                 trees,
                 seed: 1,
                 threads: 1,
+                store: VectorStore::F32,
             };
             let build = if i % 2 == 1 { build_exact } else { build };
             bases.push(
@@ -151,6 +152,7 @@ fuzz_target!(|case: Case| {
         threads: 1 + usize::from(case.threads),
         hidden: &hidden,
         among: among.as_ref(),
+        originals: None,
     };
     let (mut scratch, mut stats) = (Scratch::default(), Stats::default());
     for budget in [
@@ -160,7 +162,7 @@ fuzz_target!(|case: Case| {
     ] {
         let hits = forest.search_with(&query, budget, &ask, &mut scratch, &mut stats);
         assert!(hits.len() <= k);
-        let many = forest.search_many(&[&query, &query], k, budget, &hidden, ask.threads);
+        let many = forest.search_many(&[&query, &query], budget, &ask, &mut stats);
         assert!(many.len() == 2 && many[0].len() <= k);
     }
     let hits = forest.exact_with(&query, &ask, &mut scratch, &mut stats);
@@ -174,7 +176,7 @@ fuzz_target!(|case: Case| {
                 distance: exact::distance(
                     forest.metric(),
                     &query,
-                    forest.vector_of(rowid).unwrap(),
+                    &forest.vector_of(rowid).unwrap(),
                 ),
             })
             .filter(|hit| hit.distance <= ask.within)

@@ -55,7 +55,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         }
         let positions = self.positions(among);
         let best = TopK::within(ask.k, ask.within);
-        let mut scan = self.start(query, best, ask.filter(), s);
+        let mut scan = self.start(query, best, ask, s);
         if scan.has_code() {
             for part in positions.chunks(CHUNK) {
                 scan.some(part, s);
@@ -69,8 +69,8 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         stats.by_position += positions.len() as u64;
         stats.left_out_by_bytes += scan.by_code.saturating_sub(scan.scored);
         stats.reranked += scan.scored;
-        stats.bytes_read += scan.by_code * (self.space.stride() as u64 + 12)
-            + scan.scored * (4 * self.dim() as u64 + 8);
+        stats.bytes_read +=
+            scan.by_code * (self.space.stride() as u64 + 12) + scan.scored * self.vector_bytes();
         Some(scan.best.into_sorted())
     }
 

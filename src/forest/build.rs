@@ -18,6 +18,7 @@ use super::calibrate;
 use super::format::Header;
 use super::image::{Content, Image};
 use super::lists::{self, Lists};
+use super::originals::{VectorStore, check_f16};
 use super::partition::{self, Rows, Tree};
 use super::plane::{self, Nibbles};
 use super::space::{Factors, Role, Space, dot32, work_dim};
@@ -42,12 +43,14 @@ pub struct BuildOptions {
     pub seed: u64,
     /// Threads to build with, at least 1. The bytes do not depend on it.
     pub threads: usize,
+    /// How the file holds the vectors.
+    pub store: VectorStore,
 }
 
 /// Builds a forest over `vectors`.
 ///
 /// # Errors
-/// When lengths do not fit, rowids are not ascending, a component is not finite, an option is out of range, or the
+/// When lengths do not fit, rowids are not ascending, a component is not finite or not what `store` can hold, an option is out of range, or the
 /// job is stopped ([`crate::job::Interrupted`]).
 pub fn build<'a>(vectors: &Vectors<'a>, options: &BuildOptions, job: &Job) -> Result<Image<'a>> {
     build_with(vectors, options, lists::kind, job)
@@ -149,7 +152,8 @@ fn build_here<'a>(
         .zip(factors.par_chunks_mut(CHUNK))
         .zip(nibbles.par_chunks_mut(CHUNK))
         .zip(v.rows.par_chunks(CHUNK * v.dim))
-        .try_for_each(|(((codes, factors), mut nibbles), rows)| {
+        .enumerate()
+        .try_for_each(|(chunk, (((codes, factors), mut nibbles), rows))| {
             let mut point = Vec::with_capacity(space.work());
             for (i, ((code, factor), row)) in codes
                 .chunks_exact_mut(stride)
@@ -158,6 +162,9 @@ fn build_here<'a>(
                 .enumerate()
             {
                 job.check()?;
+                if o.store == VectorStore::F16 {
+                    check_f16(v.ids[chunk * CHUNK + i], row)?;
+                }
                 *factor = space
                     .encode(row, Role::Item, &mut point, code)
                     .context("a row is too far from the others to be indexed")?;
@@ -202,6 +209,7 @@ fn build_here<'a>(
         metric: o.metric,
         dim: v.dim,
         leaf,
+        store: o.store,
         n,
         trees: trees.len(),
         seed: o.seed,

@@ -4,7 +4,6 @@ use anyhow::{Result, ensure};
 
 use super::file::Forest;
 use super::format::Kind;
-use super::space::Role;
 use crate::kernel::codes::LANES;
 use crate::kernel::scan::factors;
 
@@ -42,6 +41,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         );
         self.verify_lists()?;
         self.verify_plane()?;
+        self.verify_radii()?;
         self.verify_rows()
     }
 
@@ -138,16 +138,14 @@ impl<B: AsRef<[u8]>> Forest<B> {
         Ok(())
     }
 
-    /// Codes every vector again and compares.
+    /// Codes every vector that the file holds again and compares.
     fn verify_rows(&self) -> Result<()> {
-        let stride = self.space.stride();
-        let (mut point, mut code) = (Vec::new(), vec![0u8; stride]);
         for p in 0..self.len() {
-            let expected = self
-                .space
-                .encode(self.vector_at(p), Role::Item, &mut point, &mut code);
+            let Some(vector) = self.vector_at(p) else {
+                return Ok(());
+            };
             ensure!(
-                expected.is_some_and(|factors| (&code[..], factors) == self.code(p)),
+                self.has_code(p, &vector),
                 "index file: the code of rowid {} is not that of its vector",
                 self.ids()[p]
             );

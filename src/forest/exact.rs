@@ -35,6 +35,7 @@ use super::directory::nearest;
 use super::file::Forest;
 use super::filter::{Filter, RowSet};
 use super::format::Kind;
+use super::originals::{Originals, VectorStore};
 use super::score::{CHUNK, Scan};
 use super::search::Scratch;
 use super::topk::{Hit, TopK};
@@ -63,6 +64,8 @@ pub struct Ask<'a> {
     pub hidden: &'a FxHashSet<i64>,
     /// Rowids of which the answer must be, if not all may be.
     pub among: Option<&'a RowSet>,
+    /// What reads the vectors if the file holds none: without, such a forest finds nothing.
+    pub originals: Option<&'a dyn Originals>,
 }
 
 impl<'a> Ask<'a> {
@@ -75,6 +78,7 @@ impl<'a> Ask<'a> {
             threads: 1,
             hidden,
             among: None,
+            originals: None,
         }
     }
 
@@ -177,6 +181,8 @@ struct Probe<'a, B: AsRef<[u8]>> {
     at_once: u64,
     /// Survivors that the filter left out.
     filtered: u64,
+    /// Whether it only collects survivors: the originals are read by one thread.
+    collects: bool,
 }
 
 /// Blocks of the plane by number, and which of them a query has seen.
@@ -191,7 +197,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
         ask: &Ask<'a>,
         s: &'a mut Scratch,
     ) -> Result<Self, Box<Scan<'a, B>>> {
-        let scan = forest.start(query, best, ask.filter(), s);
+        let scan = forest.start(query, best, ask, s);
         if !scan.has_code() {
             return Err(Box::new(scan));
         }
@@ -205,6 +211,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             survived: 0,
             at_once: 0,
             filtered: 0,
+            collects: false,
         })
     }
 
@@ -266,6 +273,9 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
 
     /// Looks twice at those that survived the first look.
     fn refine(&mut self) {
+        if self.collects {
+            return;
+        }
         let n = self.scan.forest.len();
         self.kept.retain(|&p| (p as usize) < n);
         self.survived += self.kept.len() as u64;
@@ -316,7 +326,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
                 // A centroid has as many numbers beside it as a row.
                 + leaves * record
                 + self.scan.by_code * record
-                + self.scan.scored * (4 * f.dim() as u64 + 8),
+                + self.scan.scored * f.vector_bytes(),
             ..Stats::default()
         }
     }
@@ -503,7 +513,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
                     stats.add(&Stats {
                         rows: self.len() as u64,
                         reranked: scan.scored,
-                        bytes_read: scan.scored * (4 * self.dim() as u64 + 8),
+                        bytes_read: scan.scored * self.vector_bytes(),
                         ..Stats::default()
                     });
                     found[i] = scan.best;
@@ -522,6 +532,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
             limits: &limits,
             seen: &seen,
         };
+        let collects = self.store() == VectorStore::None;
+        let (k, hidden, among) = (ask.k, ask.hidden, ask.among);
         let others = ask.threads.min(pieces.len()).saturating_sub(1);
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..others)
@@ -529,19 +541,25 @@ impl<B: AsRef<[u8]>> Forest<B> {
                     scope.spawn(|| {
                         let mut scratch = Vec::new();
                         scratch.resize_with(numbers.len(), Scratch::default);
+                        // Not `ask` itself: the originals stay with the thread that asks.
+                        let ask = Ask {
+                            among,
+                            ..Ask::nearest(k, hidden)
+                        };
                         let mut probes: Vec<_> = numbers
                             .iter()
                             .zip(shared.limits)
                             .zip(&mut scratch)
                             .filter_map(|((&i, limit), s)| {
-                                let best = TopK::within(ask.k, limit.lower(f64::INFINITY));
-                                Probe::new(self, queries[i], best, ask, s).ok()
+                                let best = TopK::within(k, limit.lower(f64::INFINITY));
+                                let probe = Probe::new(self, queries[i], best, &ask, s).ok()?;
+                                Some(Probe { collects, ..probe })
                             })
                             .collect();
                         shared.work(&mut probes);
                         probes
                             .into_iter()
-                            .map(|p| (p.counts(), p.scan.best.into_sorted()))
+                            .map(|p| (p.counts(), p.kept, p.scan.best.into_sorted()))
                             .collect::<Vec<_>>()
                     })
                 })
@@ -553,13 +571,16 @@ impl<B: AsRef<[u8]>> Forest<B> {
                     Ok(theirs) => theirs,
                     Err(panic) => std::panic::resume_unwind(panic),
                 };
-                for (probe, (counts, hits)) in probes.iter_mut().zip(theirs) {
+                for (probe, (counts, kept, hits)) in probes.iter_mut().zip(theirs) {
                     probe.count(counts);
+                    probe.kept.extend(kept);
                     hits.into_iter().for_each(|hit| probe.scan.best.push(hit));
                 }
             }
         });
-        for (i, probe) in numbers.into_iter().zip(probes) {
+        for (i, mut probe) in numbers.into_iter().zip(probes) {
+            probe.refine();
+            probe.scan.flush();
             stats.add(&probe.stats());
             found[i] = probe.scan.best;
         }

@@ -194,18 +194,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         self.position(rowid).is_some()
     }
 
-    /// The vector of a row, `dim` components.
-    #[must_use]
-    pub fn vector_of(&self, rowid: i64) -> Option<&[f32]> {
-        self.position(rowid).map(|p| self.vector_at(p as usize))
-    }
-
-    pub(super) fn vector_at(&self, position: usize) -> &[f32] {
-        let dim = self.dim();
-        &self.section::<f32>(Kind::Vectors)[position * dim..][..dim]
-    }
-
-    fn position(&self, rowid: i64) -> Option<u32> {
+    pub(super) fn position(&self, rowid: i64) -> Option<u32> {
         let ids = self.ids();
         let by_id = self.section::<u32>(Kind::ById);
         let id = |p: u32| ids.get(p as usize).copied();

@@ -9,7 +9,7 @@
 //! 32   metric, u32                          80   splits, u64
 //! 36   dim, u32                             88   degenerate splits, u64
 //! 40   leaf: rows a leaf should hold, u32   96   list bits (0: no lists), u32; 100  copies, u32
-//! 44   0, u32                               104  hardness, f32 [4], see hardness.rs; then 8 bytes of zeros
+//! 44   store: 0 f32, 1 f16, 2 none, u32     104  hardness, f32 [4], see hardness.rs; then 8 bytes of zeros
 //!                                           128  section table, 32 bytes each:
 //!                                                kind u32, 0 u32, offset u64, length u64, checksum u64
 //! then the sections, each at a multiple of 64 and zero up to the next:
@@ -26,7 +26,8 @@
 //! 10 by id       u32 [n]            position of the r-th smallest rowid
 //! 11 lists       u32 [trees - 1][n] positions, leaf by leaf, of each further tree
 //! 12 curve       f32 [points][4]    (k, recall, slots, kept), see calibrate.rs
-//! 13 vectors     f32 [n][dim]       in order of position, as they came
+//! 13 vectors     f32 [n][dim]       in order of position, as they came; f16 [n][dim], the same numbers (store 1); empty
+//!                                   (store 2)
 //! 14 list starts u32 [leaves of tree 0 + 1]                  first slot of each; multiples of sixteen
 //! 15 list rows   u32 [slots]        position; 2^32 - 1 where a slot pads
 //! 16 list codes  u8  [slots / 16][16 steps + 96]             see kernel/scan.rs; constant NaN where a slot pads
@@ -46,6 +47,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::MAX_TREES;
 use super::hardness::Hardness;
+use super::originals::{self, VectorStore};
 use super::space::{Factors, work_dim};
 use crate::kernel::codes::{LANES, stride};
 use crate::kernel::nibble;
@@ -111,6 +113,7 @@ pub(crate) struct Header {
     pub(crate) metric: Metric,
     pub(crate) dim: usize,
     pub(crate) leaf: usize,
+    pub(crate) store: VectorStore,
     pub(crate) n: usize,
     pub(crate) trees: usize,
     pub(crate) seed: u64,
@@ -174,6 +177,7 @@ pub(crate) fn compose(header: &Header, sections: &[(usize, u64)]) -> (Vec<u8>, u
     put(32, &metric_number(header.metric).to_le_bytes());
     put(36, &(header.dim as u32).to_le_bytes());
     put(40, &(header.leaf as u32).to_le_bytes());
+    put(44, &(header.store as u32).to_le_bytes());
     put(48, &(header.n as u64).to_le_bytes());
     put(56, &(header.trees as u32).to_le_bytes());
     put(60, &(sections.len() as u32).to_le_bytes());
@@ -325,6 +329,7 @@ impl Layout {
             metric,
             dim,
             leaf: u32_at(bytes, 40) as usize,
+            store: originals::numbered(u32_at(bytes, 44))?,
             n: n as usize,
             trees: trees as usize,
             seed: u64_at(bytes, 64),
@@ -360,7 +365,7 @@ impl Layout {
                 Kind::Ids => n * 8,
                 Kind::Lists => (h.trees as u128 - 1) * n * 4,
                 Kind::Curve => self.range(Kind::Curve).len().next_multiple_of(16) as u128,
-                Kind::Vectors => n * h.dim as u128 * 4,
+                Kind::Vectors => n * (h.dim * h.store.width()) as u128,
                 // As many as tree 0 has leaves: checked when its table has been read.
                 Kind::ListStarts => self.range(kind).len().next_multiple_of(4) as u128,
                 Kind::ListRows => slots as u128 * 4,

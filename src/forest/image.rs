@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::Result;
+use half::f16;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -16,6 +17,7 @@ use super::centroids::Centroids;
 use super::file::Bytes;
 use super::format::{self, ALIGN, Header, KINDS, Kind};
 use super::lists::Lists;
+use super::originals::VectorStore;
 use super::partition::Tree;
 use super::plane::Nibbles;
 use super::space::{Factors, Space};
@@ -32,7 +34,27 @@ enum Part<'a> {
 enum Source<'a> {
     Own(Vec<u8>),
     Factors(Vec<Factors>),
-    Borrowed(&'a [u8]),
+    /// Vectors as they came.
+    Vectors(&'a [f32]),
+    /// Vectors of so many components, to be written as float16.
+    Halves(&'a [f32], usize),
+}
+
+impl Source<'_> {
+    /// Adds the `width` bytes of a row to `out`.
+    fn append(&self, row: usize, width: usize, out: &mut Vec<u8>) {
+        let bytes: &[u8] = match self {
+            Source::Own(bytes) => bytes,
+            Source::Factors(factors) => bytemuck::cast_slice(factors),
+            Source::Vectors(rows) => bytemuck::cast_slice(rows),
+            Source::Halves(rows, dim) => {
+                let vector = &rows[row * dim..][..*dim];
+                out.extend(vector.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()));
+                return;
+            }
+        };
+        out.extend_from_slice(&bytes[row * width..][..width]);
+    }
 }
 
 impl Part<'_> {
@@ -58,18 +80,10 @@ impl Part<'_> {
         match self {
             Part::Whole(bytes) => out(bytes)?,
             Part::Rows(columns, order) => {
-                let columns: Vec<(&[u8], usize)> = columns
-                    .iter()
-                    .map(|(source, width)| match source {
-                        Source::Own(bytes) => (&bytes[..], *width),
-                        Source::Factors(factors) => (bytemuck::cast_slice(factors), *width),
-                        Source::Borrowed(bytes) => (*bytes, *width),
-                    })
-                    .collect();
                 let mut buffer = Vec::with_capacity((1 << 16) + self.len() / order.len().max(1));
                 for &row in order.iter() {
-                    for &(bytes, width) in &columns {
-                        buffer.extend_from_slice(&bytes[row as usize * width..][..width]);
+                    for (source, width) in columns {
+                        source.append(row as usize, *width, &mut buffer);
                     }
                     if buffer.len() >= 1 << 16 {
                         out(&buffer)?;
@@ -176,10 +190,14 @@ impl<'a> Image<'a> {
                 Kind::ListCodes => lists.map_or_else(Part::none, |l| Part::new(&l.codes)),
                 Kind::Plane => Part::none(),
                 Kind::LeafRadius => Part::new(&radii),
-                Kind::Vectors => Part::Rows(
-                    vec![(Source::Borrowed(bytemuck::cast_slice(v.rows)), v.dim * 4)],
-                    order.clone(),
-                ),
+                Kind::Vectors => {
+                    let source = match header.store {
+                        VectorStore::F16 => Source::Halves(v.rows, v.dim),
+                        _ => Source::Vectors(v.rows),
+                    };
+                    let width = v.dim * header.store.width();
+                    Part::Rows(vec![(source, width)], order.clone())
+                }
             });
         }
         parts[Kind::Codes as usize - 1] = Part::Rows(

@@ -21,6 +21,7 @@
 //! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
 //! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
 //! * [`batch`]: the same for many queries.
+//! * [`originals`]: the vectors themselves, in the file or not.
 //! * [`mod@exact`]: exact search, over the four-bit plane ([`plane`]).
 //! * [`filter`]: which rows may be among an answer; [`among`]: the search when they are few.
 //! * [`scan`]: rows that are in no index.
@@ -45,6 +46,7 @@ mod hardness;
 mod image;
 mod lists;
 mod near;
+mod originals;
 mod partition;
 mod plane;
 mod random;
@@ -61,6 +63,7 @@ pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use filter::{Filter, RowSet};
 pub use image::Image;
+pub use originals::{Originals, VectorStore};
 pub(crate) use random::Random;
 pub use scan::RowScan;
 pub use search::{Budget, DEFAULT_RECALL, Scratch};

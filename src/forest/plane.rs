@@ -120,7 +120,7 @@ pub(super) fn radii(rows: &Rows, tree: &Tree) -> Vec<f32> {
 }
 
 impl<B: AsRef<[u8]>> Forest<B> {
-    /// Codes every vector again and compares; and whether each row lies within the radius of its leaf.
+    /// Codes every vector that the file holds again and compares.
     pub(super) fn verify_plane(&self) -> Result<()> {
         let space = &self.space;
         let groups = groups(space.work());
@@ -133,8 +133,10 @@ impl<B: AsRef<[u8]>> Forest<B> {
             let rows = ROWS.min(self.len() - b * ROWS);
             for i in 0..rows {
                 let code = &mut nibbles[i * groups..][..groups];
-                let vector = self.vector_at(b * ROWS + i);
-                space.encode(vector, Role::Item, &mut point, &mut byte_code);
+                let Some(vector) = self.vector_at(b * ROWS + i) else {
+                    return Ok(());
+                };
+                space.encode(&vector, Role::Item, &mut point, &mut byte_code);
                 factors[i] = space.encode_nibbles(&point, code);
             }
             again.fill(0);
@@ -146,6 +148,11 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 "index file: block {b} of its plane is not that of its vectors"
             );
         }
+        Ok(())
+    }
+
+    /// Whether each row lies within the radius of its leaf.
+    pub(super) fn verify_radii(&self) -> Result<()> {
         let leaves = self.tree(0).1;
         let c = self.blocks(0, leaves);
         let rows: &[[u32; 2]] = self.section(Kind::LeafRows);

@@ -20,6 +20,7 @@ use super::exact::Stats;
 use super::file::Forest;
 use super::filter::Filter;
 use super::format::Kind;
+use super::originals::{Originals, VectorStore};
 use super::search::Scratch;
 use super::topk::{Hit, TopK};
 use crate::kernel::bound::{self, Bound, Chunk, Slack};
@@ -52,6 +53,9 @@ pub(super) struct Scan<'a, B: AsRef<[u8]>> {
     pub(super) queue: [u32; EIGHT],
     pub(super) waiting: usize,
     pub(super) query: Query<'a>,
+    /// What reads vectors that the file does not hold; eight vectors that it does not hold as they are scored.
+    pub(super) originals: Option<&'a dyn Originals>,
+    pub(super) copies: Vec<f32>,
     /// Leaves and codes of lists scanned, rows looked at by byte code, and rows scored exactly.
     pub(super) leaves: u64,
     pub(super) codes: u64,
@@ -189,7 +193,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             return;
         }
         // The row is read when eight wait: by then it is near. What follows its first lines the processor fetches.
-        let row: &[u8] = bytemuck::cast_slice(self.forest.vector_at(position as usize));
+        let row = self.forest.stored(position as usize);
         prefetch(&row[..row.len().min(512)]);
         self.queue[self.waiting] = position;
         self.waiting += 1;
@@ -201,12 +205,20 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// Scores the rows that wait.
     pub(super) fn flush(&mut self) {
         let f = self.forest;
-        let n = std::mem::take(&mut self.waiting);
-        self.scored += n as u64;
+        let mut n = std::mem::take(&mut self.waiting);
         let mut rows = [self.query.vector; EIGHT];
-        for (row, &p) in rows.iter_mut().zip(&self.queue[..n]) {
-            *row = f.vector_at(p as usize);
+        if f.store() == VectorStore::F32 {
+            for (row, &p) in rows.iter_mut().zip(&self.queue[..n]) {
+                *row = bytemuck::cast_slice(f.stored(p as usize));
+            }
+        } else {
+            n = self.copy(n);
+            let copies = self.copies.chunks_exact(f.dim());
+            rows.iter_mut()
+                .zip(copies)
+                .for_each(|(row, copy)| *row = copy);
         }
+        self.scored += n as u64;
         let (rows, mut scores, mut norms) = (&rows[..n], [0.0; EIGHT], [0.0; EIGHT]);
         let (scores, q, kernels) = (&mut scores[..n], self.query.vector, &kernels().rerank);
         match f.metric() {
@@ -229,6 +241,23 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             let rowid = f.ids()[p as usize];
             self.best.push(Hit { rowid, distance });
         }
+    }
+
+    /// Copies the vectors of the first `n` rows that wait, leaving out those that the originals don't have; how many
+    /// remain.
+    fn copy(&mut self, n: usize) -> usize {
+        let (f, dim) = (self.forest, self.forest.dim());
+        self.copies.resize(EIGHT * dim, 0.0);
+        let mut copied = 0;
+        for i in 0..n {
+            let position = self.queue[i];
+            let copy = &mut self.copies[copied * dim..][..dim];
+            if f.copy_vector(position as usize, self.originals, copy) {
+                self.queue[copied] = position;
+                copied += 1;
+            }
+        }
+        copied
     }
 
     /// The answer; what it took goes to `stats`.

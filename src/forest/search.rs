@@ -16,7 +16,6 @@ use rustc_hash::FxHashSet;
 use super::directory::Ranking;
 use super::exact::{Ask, Stats};
 use super::file::Forest;
-use super::filter::Filter;
 use super::format::Kind;
 use super::near::FirstLook;
 use super::score::{EIGHT, Query, Scan};
@@ -162,7 +161,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
             return Vec::new();
         }
-        let mut scan = self.start(query, TopK::new(ask.k), ask.filter(), s);
+        let mut scan = self.start(query, TopK::new(ask.k), ask, s);
         if scan.has_code() {
             run(&mut scan, s);
         } else {
@@ -176,7 +175,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         &'a self,
         query: &'a [f32],
         best: TopK,
-        filter: Filter<'a>,
+        ask: &Ask<'a>,
         s: &mut Scratch,
     ) -> Scan<'a, B> {
         s.code.resize(self.space.stride(), 128);
@@ -186,7 +185,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         let norm = Space::query_norm(query);
         let mut scan = Scan {
             forest: self,
-            filter,
+            filter: ask.filter(),
             best,
             queue: [0; EIGHT],
             waiting: 0,
@@ -198,6 +197,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
                 square: 0.0,
                 error: f32::INFINITY,
             },
+            originals: ask.originals,
+            copies: Vec::new(),
             leaves: 0,
             codes: 0,
             by_code: 0,

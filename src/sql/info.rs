@@ -189,6 +189,10 @@ impl Facts {
                 i64::try_from(options.seed).unwrap_or(i64::MAX).into(),
             ),
             ("state", self.state().into()),
+            (
+                "store",
+                options.store.as_deref().unwrap_or("f32").to_owned().into(),
+            ),
             ("storage", self.storage.to_owned().into()),
             ("file", self.file.clone()),
             (

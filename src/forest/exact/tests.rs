@@ -2,7 +2,7 @@
 //! the bound is needed: without it, rows are lost.
 
 use super::super::space::{Role, Space};
-use super::super::{BuildOptions, Bytes, Vectors, build};
+use super::super::{BuildOptions, Bytes, VectorStore, Vectors, build};
 use super::*;
 use crate::job::Job;
 use crate::kernel::bound::{Bound, Slack};
@@ -112,6 +112,7 @@ fn lost(terms: Terms) -> [u64; 2] {
                     trees: 1,
                     seed: 7,
                     threads: 1,
+                    store: VectorStore::F32,
                 };
                 let Ok(image) = build(&vectors, &options, &Job::new()) else {
                     panic!("{metric:?} kind {kind} dim {dim} is refused");

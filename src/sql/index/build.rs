@@ -236,6 +236,7 @@ fn write(
         trees: options.trees,
         seed: options.seed,
         threads: work::threads(options.threads),
+        store: options.store()?,
     };
     let vectors = rows.vectors();
     let began = Instant::now();

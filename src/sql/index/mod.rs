@@ -11,6 +11,7 @@
 //! * [`catalog`]: the shadow tables and the triggers.
 //! * [`files`]: the files, and how they come and go with transactions.
 //! * [`build`]: from the rows of the table to a published file.
+//! * [`originals`]: the rows of the table, for files without vectors.
 //! * [`part`]: the files an index consists of.
 //! * [`pending`]: the rows that have changed since.
 //! * [`reader`]: what a query sees.
@@ -24,6 +25,7 @@ mod catalog;
 pub(crate) mod files;
 mod names;
 mod options;
+pub(crate) mod originals;
 pub(crate) mod part;
 mod pending;
 pub(crate) mod reader;

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::forest::MAX_TREES;
+use crate::forest::{MAX_TREES, VectorStore};
 use crate::spelling::did_you_mean;
 use crate::sql::source::{Combine, element_named};
 use crate::vector::{Element, Metric};
@@ -19,7 +19,7 @@ const ALL: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hammi
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "metric",
     "trees",
     "seed",
@@ -30,6 +30,7 @@ const NAMES: [&str; 10] = [
     "group",
     "combine",
     "storage",
+    "store",
 ];
 
 /// Most threads that may be asked for.
@@ -66,6 +67,9 @@ pub(crate) struct IndexOptions {
     /// Whether the files are kept in the database, instead of beside it.
     #[serde(default)]
     pub(crate) inline: bool,
+    /// How the files hold the vectors: `f16` or `none`; `None`: as float32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<String>,
 }
 
 impl Default for IndexOptions {
@@ -81,6 +85,7 @@ impl Default for IndexOptions {
             group: None,
             combine: None,
             inline: false,
+            store: None,
         }
     }
 }
@@ -119,6 +124,12 @@ impl IndexOptions {
             Some("mean") => Ok(Combine::Mean),
             Some(other) => bail!("combine must be best or mean, got {other}"),
         }
+    }
+
+    /// How the files hold the vectors.
+    pub(crate) fn store(&self) -> Result<VectorStore> {
+        let store = self.store.as_deref();
+        store.map_or(Ok(VectorStore::F32), VectorStore::parse)
     }
 
     /// The element type, if it was given.
@@ -193,6 +204,10 @@ impl Declaration {
                         "inline" => true,
                         _ => bail!("storage must be 'file' or 'inline', got '{value}'"),
                     }
+                }
+                "store" => {
+                    let store = VectorStore::parse(&value)?;
+                    options.store = (store != VectorStore::F32).then(|| store.name().to_owned());
                 }
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
@@ -304,7 +319,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
@@ -312,7 +327,7 @@ mod tests {
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

@@ -20,7 +20,8 @@ use super::files::Store;
 use super::names::IndexName;
 use super::part::Part;
 use crate::forest::{
-    self, Ask, Budget, BuildOptions, Forest, RowScan, RowSet, Scratch, Stats, TopK, Vectors,
+    self, Ask, Budget, BuildOptions, Forest, RowScan, RowSet, Scratch, Stats, TopK, VectorStore,
+    Vectors,
 };
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
@@ -281,7 +282,7 @@ impl Pending {
             match (at, &self.coded) {
                 (Some(at), _) => rows.extend_from_slice(&self.rows[at * place.dim..][..place.dim]),
                 (None, Some(coded)) => rows.extend_from_slice(
-                    coded
+                    &coded
                         .forest
                         .vector_of(id)
                         .context("a row of the forest is not in it")?,
@@ -300,6 +301,7 @@ impl Pending {
             trees: 1,
             seed: 1,
             threads: work::threads(0),
+            store: VectorStore::F32,
         };
         let bytes = work::run(place.conn, place.session.display(), |job| {
             let build = if n > LISTED {
@@ -362,6 +364,7 @@ impl Pending {
                 threads: 1,
                 hidden: &coded.hidden,
                 among,
+                originals: None,
             };
             let found = coded.forest.exact_with(query, &ask, scratch, stats);
             found.into_iter().for_each(|hit| best.push(hit));

@@ -15,9 +15,10 @@ use rusqlite::{Connection, OptionalExtension, StatementStatus};
 use super::catalog::{self, Settings};
 use super::files::Open;
 use super::names::IndexName;
+use super::originals::TableRows;
 use super::part::{self, Part};
 use super::pending::{Pending, Place};
-use crate::forest::{Ask, Budget, Hit, RowSet, Scratch, Stats, TopK};
+use crate::forest::{Ask, Budget, Hit, Originals, RowSet, Scratch, Stats, TopK, VectorStore};
 use crate::spelling::did_you_mean;
 use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
@@ -256,7 +257,8 @@ impl Reader {
     }
 
     /// Looks for changes that no trigger has noted, as far as that costs next to nothing: the ends of the table's keys and
-    /// of the files' rowids, and rows in between, must have the same bytes on both sides. `integrity-check` looks at all.
+    /// of the files' rowids, and rows in between, must have the same bytes on both sides, or
+    /// the same code if the file has no vectors. `integrity-check` looks at all.
     fn unnoticed_change(&self, conn: &Connection) -> Result<Option<String>> {
         if work::is_writing(conn) {
             // A row may have changed whose trigger is about to run.
@@ -288,11 +290,11 @@ impl Reader {
             if noted.exists([id])? {
                 continue;
             }
-            let ours = self.vector_of(id);
+            let ours = self.forest_of(id);
             let mut same = ours.is_none();
-            let dim = ours.map_or(0, <[f32]>::len);
+            let dim = ours.map_or(0, |forest| forest.dim());
             let read = self.source.read_one(&mut one_row, id, dim, |row| {
-                same = ours.is_some_and(|ours| bits_equal(ours, row));
+                same = ours.is_some_and(|forest| forest.has_row(id, row));
             });
             if read.is_err() || !same {
                 return Ok(Some(format!(
@@ -329,22 +331,35 @@ impl Reader {
         }
         let wanted = &self.among_forests(wanted);
         self.warm(main);
-        Ok(self.exact_in_parts(queries, wanted, scratch, stats))
+        let rows = self.originals(conn)?;
+        TableRows::hear(rows.as_ref(), |rows| {
+            self.exact_in_parts(queries, wanted, rows, scratch, stats)
+        })
     }
 
-    /// The same of parts and changed rows: without the table, and so on any thread.
+    /// The same of parts and changed rows: without the table, and so on any thread, unless the files have no vectors.
     pub(crate) fn exact_in_parts(
         &self,
         queries: &[&[f32]],
         wanted: &Wanted,
+        rows: Option<&dyn Originals>,
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Vec<Vec<Hit>> {
         let mut best = Self::best(queries, wanted);
         for part in &self.parts {
-            self.exact_in(part, queries, wanted, &mut best, scratch, stats);
+            self.exact_in(part, queries, (wanted, rows), &mut best, scratch, stats);
         }
         self.with_pending(queries, wanted, None, best, scratch, stats)
+    }
+
+    /// What reads the vectors that the files do not hold; `None`: they hold them.
+    pub(crate) fn originals<'a>(&'a self, conn: &'a Connection) -> Result<Option<TableRows<'a>>> {
+        let mut forests = self.parts.iter().filter_map(|part| part.forest.as_ref());
+        if forests.all(|forest| forest.store() != VectorStore::None) {
+            return Ok(None);
+        }
+        TableRows::new(conn, &self.index, &self.source, &self.one_row).map(Some)
     }
 
     /// The first search may be the only one; from the second on it pays to have the pages at hand.
@@ -380,15 +395,19 @@ impl Reader {
             // It may look at rows of the set wherever they are.
             self.warm(main);
         }
-        Ok(self.approximate_in_parts(queries, wanted, budget, scratch, stats))
+        let rows = self.originals(conn)?;
+        TableRows::hear(rows.as_ref(), |rows| {
+            self.approximate_in_parts(queries, wanted, budget, rows, scratch, stats)
+        })
     }
 
-    /// The same of parts and changed rows: without the table, and so on any thread.
+    /// The same of parts and changed rows: as [`Reader::exact_in_parts`].
     pub(crate) fn approximate_in_parts(
         &self,
         queries: &[&[f32]],
         wanted: &Wanted,
         budget: Budget,
+        rows: Option<&dyn Originals>,
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Vec<Vec<Hit>> {
@@ -398,16 +417,17 @@ impl Reader {
                 continue;
             };
             if budget == Budget::Default && forest.plane_bytes() <= BREAK_EVEN {
-                self.exact_in(part, queries, wanted, &mut best, scratch, stats);
+                self.exact_in(part, queries, (wanted, rows), &mut best, scratch, stats);
                 continue;
             }
             let (k, hidden) = (wanted.k, &part.hidden);
-            let rows = stats.rows + (forest.len() * queries.len()) as u64;
+            let counted = stats.rows + (forest.len() * queries.len()) as u64;
             let found = match queries {
                 [query] => {
                     let ask = Ask {
                         within: wanted.within,
                         among: wanted.among.as_deref(),
+                        originals: rows,
                         ..Ask::nearest(k, hidden)
                     };
                     vec![forest.search_with(query, budget, &ask, scratch, stats)]
@@ -416,11 +436,16 @@ impl Reader {
                     let threads = wanted
                         .threads
                         .unwrap_or_else(|| work::threads(0).min(queries.len() / QUERIES_EACH));
-                    forest.search_many(queries, k, budget, hidden, threads, stats)
+                    let ask = Ask {
+                        threads,
+                        originals: rows,
+                        ..Ask::nearest(k, hidden)
+                    };
+                    forest.search_many(queries, budget, &ask, stats)
                 }
             };
             // An exact search that took over has counted them.
-            stats.rows = rows;
+            stats.rows = counted;
             add(&mut best, found);
         }
         self.with_pending(queries, wanted, Some(budget), best, scratch, stats)
@@ -463,7 +488,7 @@ impl Reader {
         &self,
         part: &Part,
         queries: &[&[f32]],
-        wanted: &Wanted,
+        (wanted, rows): (&Wanted, Option<&dyn Originals>),
         best: &mut [TopK],
         scratch: &mut Scratch,
         stats: &mut Stats,
@@ -483,6 +508,7 @@ impl Reader {
             }),
             hidden: &part.hidden,
             among: wanted.among.as_deref(),
+            originals: rows,
         };
         let found = match queries {
             [query] => vec![forest.exact_with(query, &ask, scratch, stats)],
@@ -562,12 +588,19 @@ impl Reader {
         &self.parts
     }
 
-    /// The vector of a row in the youngest part that answers for it.
-    pub(crate) fn vector_of(&self, rowid: i64) -> Option<&[f32]> {
+    /// The forest that answers for a row.
+    fn forest_of(&self, rowid: i64) -> Option<&Open> {
         self.parts
             .iter()
             .filter(|part| !part.hidden.contains(&rowid))
-            .find_map(|part| part.forest.as_ref()?.vector_of(rowid))
+            .filter_map(|part| part.forest.as_ref())
+            .find(|forest| forest.contains(rowid))
+    }
+
+    /// Whether a part that answers for a row was made of this vector, as far as its file tells.
+    pub(crate) fn has_row(&self, rowid: i64, vector: &[f32]) -> bool {
+        self.forest_of(rowid)
+            .is_some_and(|forest| forest.has_row(rowid, vector))
     }
 
     /// Why the file can't be used.
@@ -586,11 +619,6 @@ fn add(best: &mut [TopK], found: Vec<Vec<Hit>>) {
     for (best, hits) in best.iter_mut().zip(found) {
         hits.into_iter().for_each(|hit| best.push(hit));
     }
-}
-
-/// Whether two vectors have the same bytes; 0 and -0 do not.
-pub(super) fn bits_equal(a: &[f32], b: &[f32]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
 }
 
 /// sqlite-vec's words for a query of the wrong length.

@@ -25,7 +25,7 @@ use rusqlite::types::ValueRef;
 
 use super::names::IndexName;
 use super::options::Declaration;
-use super::reader::{Reader, bits_equal};
+use super::reader::Reader;
 use super::{build, catalog, files};
 use crate::spelling::did_you_mean;
 use crate::sql::knn::stream::Stream;
@@ -201,7 +201,7 @@ impl Index {
             0,
             |rowid, row| {
                 rows += 1;
-                if fault.is_none() && !reader.vector_of(rowid).is_some_and(|v| bits_equal(v, row)) {
+                if fault.is_none() && !reader.has_row(rowid, row) {
                     fault = Some(format!(
                         "index {}: row {rowid} of {} is not what the file has, and no trigger noted a change; \
                          rebuild the index",

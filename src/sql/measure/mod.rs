@@ -50,7 +50,7 @@ fn judge(
     queries: &[&[f32]],
     truth: &[Vec<Hit>],
     job: &Job,
-    mut search: impl FnMut(&[f32], &mut Scratch) -> Vec<Hit>,
+    mut search: impl FnMut(&[f32], &mut Scratch) -> Result<Vec<Hit>>,
 ) -> Result<Judged> {
     let rounds = TIMINGS.div_ceil(queries.len()).max(2);
     job.phase("search", (rounds * queries.len()) as u64);
@@ -61,7 +61,7 @@ fn judge(
         for (query, truth) in queries.iter().zip(truth) {
             job.check()?;
             let began = Instant::now();
-            let hits = search(query, &mut scratch);
+            let hits = search(query, &mut scratch)?;
             let took = began.elapsed().as_secs_f64();
             // The first round fills caches.
             if round == 0 {

@@ -6,8 +6,10 @@ use anyhow::{Result, bail};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::{judge, median, neighbours, sample, text};
+use super::{Judged, judge, median, neighbours, sample, text};
 use crate::forest::{Budget, DEFAULT_RECALL, Scratch, Stats};
+use crate::job::Job;
+use crate::sql::index::originals::TableRows;
 use crate::sql::index::reader::Wanted;
 use crate::sql::index::{self, Reader};
 use crate::sql::vtab::function::{Function, Scope};
@@ -75,7 +77,7 @@ impl Function for Recall {
             threads: Some(1),
         };
         let reader = &reader;
-        let judged = work::run(conn, scope.session.display(), |job| {
+        let measure = |job: &Job, rows: Option<&TableRows<'_>>| -> Result<(f64, Judged)> {
             let (mut scratch, mut stats) = (Scratch::default(), Stats::default());
             let mut truth = Vec::with_capacity(queries.len());
             job.phase("exact", queries.len() as u64);
@@ -83,19 +85,33 @@ impl Function for Recall {
             for &query in &queries {
                 job.check()?;
                 let began = Instant::now();
-                truth.extend(reader.exact_in_parts(&[query], &wanted, &mut scratch, &mut stats));
+                truth.extend(TableRows::hear(rows, |rows| {
+                    reader.exact_in_parts(&[query], &wanted, rows, &mut scratch, &mut stats)
+                })?);
                 times.push(began.elapsed().as_secs_f64());
                 job.advance(1);
             }
             let exact_seconds = median(&mut times);
             let judged = judge(&queries, &truth, job, |query, scratch| {
-                let found =
-                    reader.approximate_in_parts(&[query], &wanted, budget, scratch, &mut stats);
-                found.into_iter().flatten().collect()
+                let found = TableRows::hear(rows, |rows| {
+                    reader.approximate_in_parts(
+                        &[query],
+                        &wanted,
+                        budget,
+                        rows,
+                        scratch,
+                        &mut stats,
+                    )
+                })?;
+                Ok(found.into_iter().flatten().collect())
             })?;
             Ok((exact_seconds, judged))
-        })?;
-        let (exact_seconds, judged) = judged;
+        };
+        let (exact_seconds, judged) = match reader.originals(conn)? {
+            // Rows are read on this thread, where an interrupt stops the statement that reads one.
+            Some(rows) => measure(&Job::new(), Some(&rows))?,
+            None => work::run(conn, scope.session.display(), |job| measure(job, None))?,
+        };
         let build_seconds = built.read_seconds + built.build_seconds + built.write_seconds;
         let gain = exact_seconds - judged.seconds;
         let break_even = if gain > 0.0 {

@@ -8,7 +8,9 @@ use rustc_hash::FxHashSet;
 use serde::Deserialize;
 
 use super::{judge, neighbours, sample, text};
-use crate::forest::{self, Budget, BuildOptions, Forest, Hit, MAX_TREES, TopK, Vectors};
+use crate::forest::{
+    self, Budget, BuildOptions, Forest, Hit, MAX_TREES, TopK, VectorStore, Vectors,
+};
 use crate::job::Job;
 use crate::sql::index::{METRICS, Rows};
 use crate::sql::source::Source;
@@ -135,6 +137,7 @@ fn sweep(
             trees,
             seed: options.seed,
             threads: work::threads(options.threads),
+            store: VectorStore::F32,
         };
         let began = Instant::now();
         let image = forest::build(vectors, &build, job)?;
@@ -145,13 +148,13 @@ fn sweep(
             .search_k
             .unwrap_or_else(|| k.saturating_mul(trees as usize));
         let judged = judge(&queries, &truth, job, |query, scratch| {
-            forest.search(
+            Ok(forest.search(
                 query,
                 k,
                 Budget::SearchK(search_k),
                 &FxHashSet::default(),
                 scratch,
-            )
+            ))
         })?;
         rows.push(vec![
             trees.into(),
