@@ -372,7 +372,10 @@ fn hidden_rows_are_not_returned_and_leave_room_for_others() {
     let got = forest.search(&query, 10, Budget::SearchK(1900), &hidden, &mut scratch);
     assert_eq!(bits(&got), bits(&want));
     assert!(forest.contains(set.ids[5]) && !forest.contains(1));
-    assert_eq!(forest.vector_of(set.ids[1999]), Some(set.row(1999)));
+    assert_eq!(
+        forest.vector_of(set.ids[1999]).as_deref(),
+        Some(set.row(1999))
+    );
 }
 
 #[test]
