@@ -101,7 +101,9 @@ class Ours:
 class OursExact(Ours):
     """The scan of the table, beside peers that scan."""
 
-    name = "knn_exact (SQL)"
+    def __init__(self, library):
+        super().__init__(library)
+        self.name = "knn_exact (SQL)"
 
     def build(self, base, cosine):
         self.cosine = cosine
