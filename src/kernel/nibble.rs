@@ -144,8 +144,11 @@ impl Task for Encode<'_> {
             for k in 0..4 {
                 out[k] = c[k] | c[k + 4] << 4;
             }
-            // Squares of small integers: exact.
-            sum += v.iter().map(|v| v * v).sum::<f32>() as u32;
+            // From the code, and not from `v`, which is not finite where a damaged file's vector is not.
+            for c in c {
+                let v = 2 * i32::from(c) - 15;
+                sum += (v * v) as u32;
+            }
         };
         let (whole, tail) = p.as_chunks::<8>();
         for (p, out) in whole.iter().zip(self.code.iter_mut()) {
