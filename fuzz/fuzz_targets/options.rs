@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use sqlite_annoy::embed::doc2vec::Doc2vecOptions;
 use sqlite_annoy::embed::fasttext::FasttextOptions;
-use sqlite_annoy::embed::options::Options;
+use sqlite_annoy::embed::options::{NAMES, Options};
 use sqlite_annoy::embed::phrases::PhraseOptions;
 use sqlite_annoy::embed::strict_json;
 
@@ -28,31 +28,8 @@ enum Case<'a> {
     Command(&'a str),
 }
 
-const NAMES: [&str; 40] = [
-    "vector_size",
-    "alpha",
-    "min_alpha",
-    "window",
-    "min_count",
-    "max_vocab_size",
-    "max_final_vocab",
-    "stop_words",
-    "max_memory",
-    "sample",
-    "seed",
-    "sg",
-    "hs",
-    "negative",
-    "ns_exponent",
-    "cbow_mean",
-    "cbow_gradient",
-    "epochs",
-    "shrink_windows",
-    "threads",
-    "workers",
-    "deterministic",
-    "tokenizer",
-    "lowercase",
+/// Names beside those of words' trainings.
+const OTHERS: [&str; 16] = [
     "bucket",
     "min_n",
     "max_n",
@@ -152,7 +129,8 @@ thread_local! {
 fuzz_target!(|case: Case| CONN.with(|conn| match case {
     Case::Training(text) => training(text),
     Case::Named(name, value) => {
-        let name = NAMES[usize::from(name) % NAMES.len()];
+        let name = usize::from(name) % (NAMES.len() + OTHERS.len());
+        let name = NAMES.iter().chain(&OTHERS).nth(name).unwrap_or(&"");
         training(&format!("{{\"{name}\": {value}}}"));
     }
     Case::Create(arguments) => create(conn, arguments),

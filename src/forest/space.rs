@@ -242,19 +242,13 @@ impl Space {
             let e = f64::from(p) - f64::from(scale) * f64::from(i32::from(c) - 128);
             e * e
         };
-        let ((p32, rest), (c32, codes)) = (p.as_chunks::<SUMS>(), out.as_chunks::<SUMS>());
-        for (p, c) in p32.iter().zip(c32) {
+        let (p32, rest) = p.as_chunks::<SUMS>();
+        for (p, c) in p32.iter().zip(out.as_chunks::<SUMS>().0) {
             for k in 0..SUMS {
                 squares[k] += off(p[k], c[k]);
             }
         }
-        // Codes pad, points don't.
-        let codes = if p32.len() < c32.len() {
-            &c32[p32.len()][..]
-        } else {
-            codes
-        };
-        for (k, (&p, &c)) in rest.iter().zip(codes).enumerate() {
+        for (k, (&p, &c)) in rest.iter().zip(&out[p32.len() * SUMS..]).enumerate() {
             squares[k] += off(p, c);
         }
         let error = self.error(total(squares), norm);

@@ -134,17 +134,17 @@ impl Task for Encode<'_> {
         let (mut sum, mut rest) = (0u32, [0.0f64; 8]);
         let mut eight = |p: &[f32; 8], out: &mut [u8; 4], n: usize| {
             // What pads has code 8: the smallest step.
-            let (mut c, mut v) = ([8u8; 8], [1.0f32; 8]);
+            let mut c = [8u8; 8];
             for k in 0..n {
-                v[k] = odd(p[k], by);
-                c[k] = nibble(v[k]);
-                let e = f64::from(p[k]) - f64::from(scale) * f64::from(v[k]);
+                let v = odd(p[k], by);
+                c[k] = nibble(v);
+                let e = f64::from(p[k]) - f64::from(scale) * f64::from(v);
                 rest[k] += e * e;
             }
             for k in 0..4 {
                 out[k] = c[k] | c[k + 4] << 4;
             }
-            // From the code, and not from `v`, which is not finite where a damaged file's vector is not.
+            // From the code, since `v` is not finite where a damaged file's vector is not.
             for c in c {
                 let v = 2 * i32::from(c) - 15;
                 sum += (v * v) as u32;

@@ -119,11 +119,9 @@ unsafe fn signs_avx512(query: &ScanQuery, p: *const u8, rows: usize) -> [__m512i
             p = p.add(rows);
             x
         };
-        let mut table = query.tables.as_ptr().cast::<__m512i>();
+        let mut tables = query.tables.as_ptr().cast::<__m512i>();
         let mut triple = |x: [__m512i; 3]| {
-            let tables = [0, 1, 2, 3].map(|t| table.add(t));
-            table = table.add(4);
-            let table = |t: usize| _mm512_load_si512(tables[t]);
+            let table = |t: usize| _mm512_load_si512(tables.add(t));
             // The upper two bits of each byte, side by side in the lower six; a permutation ignores the rest.
             let (a, b) = (_mm512_srli_epi16::<6>(x[0]), _mm512_srli_epi16::<4>(x[1]));
             let ab = _mm512_ternarylogic_epi64::<0xca>(two, a, b);
@@ -143,6 +141,7 @@ unsafe fn signs_avx512(query: &ScanQuery, p: *const u8, rows: usize) -> [__m512i
             // the odd ones, which are taken off at the end (modulo 2^16).
             all = _mm512_add_epi16(all, s);
             odd = _mm512_add_epi16(odd, _mm512_srli_epi16::<8>(s));
+            tables = tables.add(4);
         };
         for _ in 0..triples {
             triple([step(), step(), step()]);
