@@ -36,6 +36,8 @@ def build(db, rows):
 
 def ask(db):
     query = struct.pack("8f", *range(8))
+    # One snapshot for both answers: a brother may change a row between two statements.
+    db.execute("BEGIN")
     answers = [
         db.execute(f"SELECT rowid, distance FROM {search}", (query,)).fetchall()
         for search in (
@@ -43,6 +45,7 @@ def ask(db):
             "knn_exact('t', 'v', ?, 10, '{\"metric\":\"l2\", \"threads\":2}')",
         )
     ]
+    db.execute("COMMIT")
     assert answers[0] == answers[1] and len(answers[0]) == 10, answers
     groups = "SELECT count(*) FROM vec_cluster('t', 'v', 3)"
     assert db.execute(groups).fetchone()[0] > 0
