@@ -7,7 +7,9 @@
 
 A table of GloVe words (50 dimensions; made-up clusters where that package is missing), an index in a file, WAL. For each number
 of processes: readers ask for 10 rows at recall .95 as fast as they can; a writer inserts 1,000 rows a second in transactions
-of 100, and calls 'refresh' every two seconds. Each reader compares every 2000th answer with a brute force scan of the same
+of 100, and calls 'refresh' every two seconds. It needs a twentieth of a core for that, more than one of 65 equals gets
+of two: readers run at `nice` 10, as they should beside a writer that has to keep its rate (--nice 0: all alike).
+Each reader compares every 2000th answer with a brute force scan of the same
 snapshot (a view, which no index covers), in the same seconds. Prints a table in Markdown, and fails if an answer
 has a row twice, a distance that is not the row's, or if the recall is below .93.
 
@@ -73,6 +75,7 @@ def compare(db, query):
 
 
 def reader(options, queries, number, barrier, out):
+    os.nice(options.nice)
     before = memory()
     db = connect(options)
     random = np.random.default_rng(number)
@@ -142,6 +145,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--processes", default="1,2,4,8,16,32,64")
     options.add_argument("--seconds", type=float, default=8)
+    options.add_argument("--nice", type=int, default=10)
     options.add_argument("--rows", type=int, default=200_000)
     here = os.path.dirname(os.path.abspath(__file__))
     options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
