@@ -356,13 +356,30 @@ fn indexes_of_every_store_answer_alike_whatever_happens_to_the_table() {
 fn groups_and_other_element_types_need_no_vectors_in_the_file() {
     let conn = common::memory();
     tables(&conn, "v BLOB", 1000, ", metric=l2, group=g");
-    for sql in [
-        "SELECT rowid, distance FROM knn_annoy('i_$', '[5,6,-7,8,9,1]', 7)",
-        "SELECT rowid, distance FROM i_$ WHERE v MATCH '[5,6,-7,8,9,1]' AND k = 7",
+    // Means are no whole numbers, which float16 would refuse.
+    for store in ["f32", "none"] {
+        conn.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE m_{store} USING annoy({store}, v, metric=l2, group=g, combine=mean, store={store})"
+        ))
+        .unwrap();
+    }
+    for change in [
+        "",
+        "DELETE FROM $ WHERE id % 10 = 1; UPDATE $ SET v = vec_f32('[5,6,-7,8,9,0]') WHERE g = 7;",
+        "INSERT INTO i_$(i_$) VALUES('refresh')",
     ] {
-        let [f32, f16, none] = STORES.map(|store| rows(&conn, &sql.replace('$', store)));
-        assert_eq!(f32.len(), 7);
-        assert!(f32 == f16 && f32 == none, "{sql}");
+        each(&conn, change);
+        for sql in [
+            "SELECT rowid, distance FROM knn_annoy('i_$', '[5,6,-7,8,9,1]', 7)",
+            "SELECT rowid, distance FROM i_$ WHERE v MATCH '[5,6,-7,8,9,1]' AND k = 7",
+        ] {
+            let [f32, f16, none] = STORES.map(|store| rows(&conn, &sql.replace('$', store)));
+            assert_eq!(f32.len(), 7);
+            assert!(f32 == f16 && f32 == none, "{sql}, {change}");
+            let [f32, none] = ["m_f32", "m_none"].map(|m| rows(&conn, &sql.replace("i_$", m)));
+            assert_eq!(f32.len(), 7);
+            assert!(f32 == none, "{sql} of means, {change}");
+        }
     }
     for (element, vector, metric) in [
         (
@@ -394,6 +411,28 @@ fn groups_and_other_element_types_need_no_vectors_in_the_file() {
         });
         assert_eq!(f32.len(), 9);
         assert!(f32 == f16 && f32 == none, "{element}");
+    }
+}
+
+#[test]
+fn most_similar_needs_no_vectors_in_the_file() {
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE lines(body TEXT);
+         INSERT INTO lines WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+         SELECT group_concat('w' || (i * i % 1511), ' ') FROM n GROUP BY i / 20;
+         SELECT word2vec_train('words', 'lines', 'body', '{\"vector_size\":12, \"min_count\":1, \"epochs\":2}');
+         CREATE VIRTUAL TABLE i_f32 USING annoy(words, vector);
+         CREATE VIRTUAL TABLE i_none USING annoy(words, vector, store=none);",
+    )
+    .unwrap();
+    for word in ["w0", "w4", "w1369"] {
+        let [f32, none] = ["i_f32", "i_none"].map(|index| {
+            let sql = format!("SELECT * FROM most_similar('words', '{word}', NULL, 9, '{index}')");
+            rows(&conn, &sql)
+        });
+        assert_eq!(f32.len(), 9);
+        assert_eq!(f32, none, "{word}");
     }
 }
 
