@@ -5,7 +5,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{one, open, rows};
 use rusqlite::{Connection, OpenFlags};
@@ -140,16 +140,44 @@ fn read_only(file: &Path) -> Connection {
 }
 
 fn interrupted(conn: &Connection, sql: &str) -> String {
-    let handle = conn.get_interrupt_handle();
-    let stopper = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        handle.interrupt();
-        Instant::now()
+    let mut said = String::new();
+    common::stops_soon(|| {
+        let (outcome, late) =
+            common::interrupted(conn, Duration::from_millis(50), || message(conn, sql));
+        said = outcome;
+        late
     });
-    let message = message(conn, sql);
-    let late = stopper.join().unwrap().elapsed();
-    assert!(late < Duration::from_secs(1), "{sql}: {late:?} late");
-    message
+    said
+}
+
+#[test]
+fn a_script_walks_every_function_and_every_table_function() {
+    let script = include_str!("hosts/walk.sql");
+    let words = |text: &'static str| -> std::collections::HashSet<&str> {
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .collect()
+    };
+    let walked = words(script);
+    let names = include_str!("../sql/names.expected").lines();
+    let missing: Vec<&str> = names
+        .filter(|line| !line.starts_with("--"))
+        .map(|line| line.split(['(', ' ']).next().unwrap())
+        // Refused outside of `knn_exact`, which calls it.
+        .filter(|name| *name != "annoy_scan" && !walked.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "tests/hosts/walk.sql lacks {missing:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    std::fs::write(file("questions"), ": all\nmoon night star night\n").unwrap();
+    std::fs::write(
+        file("judgements"),
+        "moon\tstar\t9\nnight\tbread\t2\nmoon\tbutter\t1\n",
+    )
+    .unwrap();
+    let conn = common::open(file("walk.db"));
+    let script = script.replace("{folder}", folder.path().to_str().unwrap());
+    conn.execute_batch(&script).unwrap();
 }
 
 #[test]

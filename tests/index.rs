@@ -749,35 +749,29 @@ fn an_interrupt_ends_a_build_soon_and_leaves_nothing() {
     let folder = Folder::new("interrupt");
     let conn = common::open(folder.database());
     words(&conn, 20_000, &mut rng);
-    let handle = conn.get_interrupt_handle();
-    let (began, interrupter) = (
-        std::time::Instant::now(),
-        std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            handle.interrupt();
-            std::time::Instant::now()
-        }),
-    );
-    let error = conn
-        .execute_batch("CREATE VIRTUAL TABLE words_index USING annoy(words, vector, trees=10000)")
-        .unwrap_err();
-    let ended = std::time::Instant::now();
-    let interrupted = interrupter.join().unwrap();
-    assert_eq!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::OperationInterrupted),
-        "{error} after {:?}",
-        began.elapsed()
-    );
-    assert!(ended - interrupted < std::time::Duration::from_secs(1));
-    assert_eq!(folder.files(), [""; 0]);
-    assert_eq!(
-        common::one::<i64>(
-            &conn,
-            "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> 'words'"
-        ),
-        0
-    );
+    common::stops_soon(|| {
+        let (outcome, late) =
+            common::interrupted(&conn, std::time::Duration::from_millis(300), || {
+                conn.execute_batch(
+                    "CREATE VIRTUAL TABLE words_index USING annoy(words, vector, trees=10000)",
+                )
+            });
+        let error = outcome.unwrap_err();
+        assert_eq!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::OperationInterrupted),
+            "{error}"
+        );
+        assert_eq!(folder.files(), [""; 0]);
+        assert_eq!(
+            common::one::<i64>(
+                &conn,
+                "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> 'words'"
+            ),
+            0
+        );
+        late
+    });
     conn.execute_batch(INDEX).unwrap();
     check(&conn, &mut rng, "built after all");
 }

@@ -634,23 +634,20 @@ fn an_interrupt_stops_within_a_second_and_leaves_nothing() {
     corpus(&conn, 300);
     for threads in [1, 2] {
         let before = everything(&conn);
-        let handle = conn.get_interrupt_handle();
-        let interrupter = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            handle.interrupt();
-            std::time::Instant::now()
-        });
         let sql = format!(
             "SELECT word2vec_train('m', 'docs', 'body', '{{\"epochs\":1000000, \"threads\":{threads}}}')"
         );
-        let result = conn.query_row(&sql, [], |_| Ok(()));
-        let ended = std::time::Instant::now();
-        let asked = interrupter.join().unwrap();
-        assert_eq!(
-            result.unwrap_err().sqlite_error_code(),
-            Some(rusqlite::ErrorCode::OperationInterrupted)
-        );
-        assert!(ended.duration_since(asked).as_secs_f64() < 1.0);
+        common::stops_soon(|| {
+            let (outcome, late) =
+                common::interrupted(&conn, std::time::Duration::from_millis(300), || {
+                    conn.query_row(&sql, [], |_| Ok(()))
+                });
+            assert_eq!(
+                outcome.unwrap_err().sqlite_error_code(),
+                Some(rusqlite::ErrorCode::OperationInterrupted)
+            );
+            late
+        });
         assert!(conn.is_autocommit());
         assert_eq!(everything(&conn), before);
     }
@@ -669,7 +666,8 @@ fn an_interrupt_at_any_moment_leaves_all_or_nothing() {
     let sql = r#"SELECT word2vec_train('m', 'docs', 'body', '{"min_count":1, "epochs":1, "vector_size":50}')"#;
     let began = std::time::Instant::now();
     one::<String>(&conn, sql);
-    let whole = began.elapsed();
+    // As long as the shortest whole run so far: a busy machine may have been slow once.
+    let mut whole = began.elapsed();
     conn.execute_batch("DROP TABLE m; DROP TABLE m_model")
         .unwrap();
     let before = everything(&conn);
@@ -680,13 +678,17 @@ fn an_interrupt_at_any_moment_leaves_all_or_nothing() {
             std::thread::sleep(whole * i / 20);
             handle.interrupt();
         });
+        let began = std::time::Instant::now();
         let outcome = conn.query_row(sql, [], |_| Ok(()));
+        let took = began.elapsed();
         interrupter.join().unwrap();
         assert!(conn.is_autocommit());
         match outcome {
-            Ok(()) => conn
-                .execute_batch("DROP TABLE m; DROP TABLE m_model")
-                .unwrap(),
+            Ok(()) => {
+                whole = whole.min(took);
+                conn.execute_batch("DROP TABLE m; DROP TABLE m_model")
+                    .unwrap();
+            }
             Err(e) => {
                 assert_eq!(
                     e.sqlite_error_code(),

@@ -120,7 +120,7 @@ impl Facts {
             }
             _ => Value::Null,
         };
-        let built = built(conn, index)?;
+        let built = built(conn, index);
         Ok(Facts {
             pending,
             built,

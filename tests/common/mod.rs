@@ -5,6 +5,9 @@
 
 pub mod words;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, Value};
 
@@ -66,4 +69,45 @@ pub fn ids(conn: &Connection, sql: &str) -> Vec<i64> {
             ref other => panic!("{sql}: {other:?}"),
         })
         .collect()
+}
+
+/// Runs `work` on the connection and interrupts it after a while, again and again until it ends: an interrupt that comes
+/// before a statement runs is lost. Returns what it gave, and how long it went on after the first interrupt.
+pub fn interrupted<T>(
+    conn: &Connection,
+    after: Duration,
+    work: impl FnOnce() -> T,
+) -> (T, Duration) {
+    let handle = conn.get_interrupt_handle();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let interrupter = scope.spawn(|| {
+            std::thread::sleep(after);
+            let asked = Instant::now();
+            // Should `work` panic, this ends, too.
+            while !ended.load(Ordering::Relaxed) && asked.elapsed() < Duration::from_secs(120) {
+                handle.interrupt();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            asked
+        });
+        let outcome = work();
+        let now = Instant::now();
+        ended.store(true, Ordering::Relaxed);
+        let asked = interrupter.join().expect("the interrupter");
+        (outcome, now.saturating_duration_since(asked))
+    })
+}
+
+/// Asserts that one attempt of five stops within a second: on a busy machine any one may be late, and work that does not look
+/// for interrupts always is.
+pub fn stops_soon(mut attempt: impl FnMut() -> Duration) {
+    let mut late = Vec::new();
+    while late.len() < 5 {
+        late.push(attempt());
+        if late.last() < Some(&Duration::from_secs(1)) {
+            return;
+        }
+    }
+    panic!("seconds late: {late:?}");
 }

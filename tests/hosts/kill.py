@@ -157,7 +157,7 @@ def main(library, runs):
                 states[check(db)] += 1
                 if run % 10 == 9:
                     db.execute("INSERT INTO ix(ix) VALUES('rebuild')")
-                    files = [name for name in os.listdir(folder) if ".annoy" in name and "-ix-" in name]
+                    files = [name for name in os.listdir(folder) if ".annoy" in name]
                     assert len(files) == (1 if storage == "file" else 0), files
                     assert check(db) == "current"
                 db.close()

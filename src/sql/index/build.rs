@@ -97,7 +97,7 @@ pub(crate) fn rebuild(
     options: &IndexOptions,
 ) -> Result<Built> {
     let generation = next_generation(conn, index)?;
-    let old = current(conn, index)?;
+    let old = current(conn, index);
     files::settle_storage(conn, index, options.inline)?;
     let began = Instant::now();
     let rows = Rows::gather(conn, source)?;
@@ -139,7 +139,10 @@ pub(crate) fn fold(
     }
     let generation = next_generation(conn, index)?;
     let mut ids: Vec<i64> = conn
-        .prepare(&format!("SELECT id FROM {}", index.changes()))?
+        .prepare(&format!(
+            "SELECT id FROM {} WHERE typeof(id) = 'integer'",
+            index.changes()
+        ))?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let mut kept = parts.len();
@@ -159,7 +162,7 @@ pub(crate) fn fold(
     }
     let began = Instant::now();
     let rows = Rows::gather_some(conn, source, main.dim(), &ids)?;
-    let mut built = catalog::built(conn, index)?;
+    let mut built = catalog::built(conn, index);
     built.read_seconds = began.elapsed().as_secs_f64();
     let mut names: Vec<PartName> = kept.iter().map(|part| part.name).collect();
     let taken: Vec<PartName> = taken.iter().map(|part| part.name).collect();
@@ -214,12 +217,12 @@ fn next_generation(conn: &Connection, index: &IndexName) -> Result<i64> {
 }
 
 /// The parts that the catalogue names.
-pub(crate) fn current(conn: &Connection, index: &IndexName) -> Result<Vec<PartName>> {
-    let current: Option<String> = catalog::get(conn, index, "current")?;
+pub(crate) fn current(conn: &Connection, index: &IndexName) -> Vec<PartName> {
+    let current: Option<String> = catalog::get(conn, index, "current").ok().flatten();
     // What can't be read can't be retired: the next build sweeps it.
-    Ok(current
+    current
         .and_then(|c| part::parse(&c).ok())
-        .unwrap_or_default())
+        .unwrap_or_default()
 }
 
 /// Builds a file of these rows and publishes it.

@@ -11,7 +11,6 @@
 //! | current | the parts that answer ([`super::part`]); NULL when there is none |
 //! | hides:`<generation>` | rowids that a part has outdated in older ones |
 //! | built | JSON of [`Built`] |
-//! | storage | `inline` if the parts lie in the database ([`super::files::inline`]) |
 //! | unique | JSON of the UNIQUE indexes that the triggers know |
 //!
 //! `<index>_changes(seq, id, stamp)`: rowids whose rows may differ from the file, in the order of their last change. The
@@ -20,14 +19,19 @@
 //!
 //! `stamp` is random, so an entry (seq, stamp) stands for one moment of one history: whoever finds it again knows that
 //! nothing before it was undone ([`super::pending`]).
+//!
+//! Anybody may have written to these tables. What can't be read is an error that says so, or the reason why the table
+//! answers; [`check`] finds it, `rebuild` makes the tables again from the declaration ([`super::create`]), and DROP needs
+//! none of them.
 
-use anyhow::{Result, anyhow};
-use rusqlite::types::Value;
+use anyhow::{Result, anyhow, bail, ensure};
+use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use super::names::{IndexName, TRIGGERS};
 use super::options::IndexOptions;
+use super::part;
 use crate::sql::source::{self, Group, Source};
 use crate::sql::{quote, source::Column};
 
@@ -58,19 +62,41 @@ pub(crate) struct Settings {
     pub(crate) options: IndexOptions,
 }
 
-/// Makes the shadow tables and the triggers.
-pub(crate) fn create(
+/// Makes the shadow tables.
+pub(crate) fn create(conn: &Connection, index: &IndexName) -> Result<()> {
+    create_tables(conn, index, "")
+}
+
+/// Removes the triggers and all that the shadow tables say, and makes those that are not there. (Inside a command to the
+/// index SQLite drops no table.)
+pub(crate) fn empty(conn: &Connection, index: &IndexName) -> Result<()> {
+    drop_triggers(conn, index)?;
+    create_tables(conn, index, "IF NOT EXISTS")?;
+    conn.execute_batch(&format!(
+        "DELETE FROM {}; DELETE FROM {};",
+        index.catalog(),
+        index.changes()
+    ))?;
+    Ok(())
+}
+
+fn create_tables(conn: &Connection, index: &IndexName, unless: &str) -> Result<()> {
+    conn.execute_batch(&format!(
+        "CREATE TABLE {unless} {}(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+         CREATE TABLE {unless} {}(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, stamp INTEGER DEFAULT (random()));",
+        index.catalog(),
+        index.changes()
+    ))?;
+    Ok(())
+}
+
+/// Makes the triggers, and says in the shadow tables what the index is.
+pub(crate) fn fill(
     conn: &Connection,
     index: &IndexName,
     source: &Source,
     options: &IndexOptions,
 ) -> Result<()> {
-    conn.execute_batch(&format!(
-        "CREATE TABLE {}(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-         CREATE TABLE {}(seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, stamp INTEGER DEFAULT (random()));",
-        index.catalog(),
-        index.changes()
-    ))?;
     for (key, value) in [
         ("table", Value::from(source.table.clone())),
         ("column", Value::from(source.column.clone())),
@@ -117,48 +143,137 @@ pub(crate) fn put(
     Ok(())
 }
 
+/// What a catalogue keeps.
+pub(crate) trait Kept: FromSql {
+    /// What it is called in a message.
+    const KIND: &str;
+}
+
+impl Kept for String {
+    const KIND: &str = "a text";
+}
+
+impl Kept for i64 {
+    const KIND: &str = "an integer";
+}
+
+impl Kept for Vec<u8> {
+    const KIND: &str = "a blob";
+}
+
+/// The error for a catalogue that says what no build wrote.
+fn damaged(index: &IndexName, key: &str, expected: &str, got: &str) -> anyhow::Error {
+    anyhow!(
+        "the catalogue of index {0} is damaged: its '{key}' is {got}, expected {expected}; repair it with INSERT INTO \
+         {1}({1}) VALUES('rebuild')",
+        index.name,
+        quote(&index.name)
+    )
+}
+
 /// Reads one value.
-pub(crate) fn get<T: rusqlite::types::FromSql>(
-    conn: &Connection,
-    index: &IndexName,
-    key: &str,
-) -> Result<Option<T>> {
-    Ok(conn
+///
+/// # Errors
+/// When it is of another type, or there is no catalogue.
+pub(crate) fn get<T: Kept>(conn: &Connection, index: &IndexName, key: &str) -> Result<Option<T>> {
+    let value = conn
         .query_row(
             &format!("SELECT value FROM {} WHERE key = ?1", index.catalog()),
             [key],
-            |row| row.get::<_, Option<T>>(0),
+            |row| row.get::<_, Value>(0),
         )
-        .optional()?
-        .flatten())
+        .optional()
+        .map_err(|error| match error {
+            // A text that is no UTF-8.
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..) => {
+                damaged(index, key, T::KIND, "no text")
+            }
+            other => other.into(),
+        })?;
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match T::column_result((&value).into()) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => {
+                let got = value.data_type().to_string().to_lowercase();
+                Err(damaged(index, key, T::KIND, &format!("of type {got}")))
+            }
+        },
+    }
+}
+
+/// Reads one value that must be there.
+fn must<T: Kept>(conn: &Connection, index: &IndexName, key: &str) -> Result<T> {
+    get(conn, index, key)?.ok_or_else(|| damaged(index, key, T::KIND, "not there"))
 }
 
 /// Reads the settings.
 pub(crate) fn settings(conn: &Connection, index: &IndexName) -> Result<Settings> {
-    let missing = |key: &str| {
-        anyhow!(
-            "the catalogue of index {} has no '{key}'; drop the index and create it again",
-            index.name
+    let json: String = must(conn, index, "options")?;
+    let options = IndexOptions::from_json(&json).map_err(|error| {
+        damaged(
+            index,
+            "options",
+            "those of an index",
+            &format!("{json} ({error:#})"),
         )
-    };
-    let options: String = get(conn, index, "options")?.ok_or_else(|| missing("options"))?;
-    let options: IndexOptions = serde_json::from_str(&options)?;
-    options.check()?;
+    })?;
     Ok(Settings {
-        table: get(conn, index, "table")?.ok_or_else(|| missing("table"))?,
-        column: get(conn, index, "column")?.ok_or_else(|| missing("column"))?,
-        column_id: get(conn, index, "column_id")?.ok_or_else(|| missing("column_id"))?,
+        table: must(conn, index, "table")?,
+        column: must(conn, index, "column")?,
+        column_id: must(conn, index, "column_id")?,
         group_id: get(conn, index, "group_id")?,
         options,
     })
 }
 
-/// Reads the figures of the last build.
-pub(crate) fn built(conn: &Connection, index: &IndexName) -> Result<Built> {
-    Ok(match get::<String>(conn, index, "built")? {
-        Some(json) => serde_json::from_str(&json)?,
-        None => Built::default(),
-    })
+/// Reads the figures of the last build. They are for people: none, where there are none that can be read.
+pub(crate) fn built(conn: &Connection, index: &IndexName) -> Built {
+    figures(conn, index).unwrap_or_default()
+}
+
+fn figures(conn: &Connection, index: &IndexName) -> Result<Built> {
+    match get::<String>(conn, index, "built")? {
+        Some(json) => serde_json::from_str(&json).map_err(|error| {
+            damaged(
+                index,
+                "built",
+                "figures of a build",
+                &format!("{json} ({error})"),
+            )
+        }),
+        None => Ok(Built::default()),
+    }
+}
+
+/// Looks at all that the shadow tables say, as far as it can be wrong by itself.
+///
+/// # Errors
+/// What is damaged.
+pub(crate) fn check(conn: &Connection, index: &IndexName) -> Result<()> {
+    for (table, columns) in [("_catalog", "key, value"), ("_changes", "seq, id, stamp")] {
+        let readable = conn.prepare(&format!("SELECT {columns} FROM {}", index.quoted(table)));
+        if let Err(error) = readable {
+            bail!(
+                "index {0} has lost its table {0}{table}({columns}) ({error}); repair it with INSERT INTO {1}({1}) \
+                 VALUES('rebuild')",
+                index.name,
+                quote(&index.name)
+            );
+        }
+    }
+    settings(conn, index)?;
+    figures(conn, index)?;
+    let generation: i64 = must(conn, index, "generation")?;
+    ensure!(
+        generation >= 0,
+        damaged(index, "generation", "0 or more", &generation.to_string())
+    );
+    must::<String>(conn, index, "unique")?;
+    if let Some(current) = get::<String>(conn, index, "current")? {
+        part::parse(&current).map_err(|_| damaged(index, "current", "names of parts", &current))?;
+    }
+    Ok(())
 }
 
 /// The table an index follows, found through its triggers: SQLite carries them along when the table is renamed. `None`
@@ -194,7 +309,8 @@ pub(crate) fn unnoticed_replace(
             source.table
         )));
     }
-    let known: Option<String> = get(conn, index, "unique")?;
+    // What can't be read is not what we know.
+    let known: Option<String> = get(conn, index, "unique").unwrap_or_default();
     let before_insert: bool = conn.query_row(
         &format!(
             "SELECT EXISTS(SELECT 1 FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1)",
@@ -235,7 +351,7 @@ pub(crate) fn source(
     table: &str,
 ) -> Result<Source> {
     if source::find_table(conn, &format!("{}.{table}", index.schema))?.is_none() {
-        anyhow::bail!(
+        bail!(
             "no such table: {table}, which index {} follows; drop the index, or create the table again and rebuild",
             index.name
         );
@@ -299,7 +415,7 @@ pub(crate) fn check_group(conn: &Connection, source: &Source) -> Result<()> {
         |row| row.get(0),
     )?;
     if !has_index && group.column != source.row_key {
-        anyhow::bail!(
+        bail!(
             "group={0} needs an index by which the rows of a group are found: CREATE INDEX name ON {1}({0})",
             quote(&group.column),
             quote(&source.table)
@@ -312,7 +428,7 @@ pub(crate) fn check_group(conn: &Connection, source: &Source) -> Result<()> {
 /// that are renamed, so that is where the expression is read from.
 const AROUND_FILTER: [&str; 2] = ["/* where: */ ", "\n/* :where */"];
 
-fn filter_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
+pub(crate) fn filter_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
     let sql: Option<String> = conn
         .prepare_cached(&format!(
             "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",

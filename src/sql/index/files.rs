@@ -3,7 +3,7 @@
 //! With `storage=file` each part is a file beside the database. It is written whole under a temporary name, synced,
 //! renamed, its folder synced, and only then named in the catalogue, in the same transaction. Nothing ever writes to a
 //! published file. Which one counts is the catalogue's word alone, so what a transaction does to files is settled when
-//! it ends ([`mod@ledger`]).
+//! it ends ([`mod@ledger`]), and what a crash leaves is swept later ([`mod@sweep`]).
 //!
 //! With `storage=inline`, and in a database that has no file, each part is rows of the database ([`mod@inline`]), which
 //! SQLite itself publishes and retires with the transaction.
@@ -12,6 +12,7 @@ pub(crate) mod inline;
 mod ledger;
 #[cfg(test)]
 mod steps;
+mod sweep;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -26,7 +27,7 @@ use rusqlite::Connection;
 
 use self::ledger::{Act, join, ledger, remove};
 pub(crate) use self::ledger::{Files, Ledger};
-use super::names::IndexName;
+use super::names::{FileName, IndexName};
 use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::sql::Session;
@@ -163,7 +164,7 @@ pub(crate) fn publish(
         Some(Storage::Beside(database)) => database,
         Some(Storage::Inline) => {
             if let Some(database) = database(conn, &index.schema)? {
-                sweep(session, &database, index, &[]);
+                sweep::sweep(conn, session, &database, index, &[])?;
             }
             inline::write(conn, index, generation, image)?;
             return Ok((part, size));
@@ -174,7 +175,7 @@ pub(crate) fn publish(
         ),
     };
     join(conn)?;
-    sweep(session, &database, index, old);
+    sweep::sweep(conn, session, &database, index, old)?;
     let path = index.file(&database, generation);
     let mut temporary = path.clone().into_os_string();
     temporary.push(format!(".tmp-{}", std::process::id()));
@@ -258,31 +259,6 @@ impl Write for Stepping {
     }
 }
 
-/// Removes what crashes have left: temporary files, and every generation but the `current` ones and those that the open
-/// transaction may still return to. The caller holds the write lock, so nobody else is about to publish.
-fn sweep(session: &Session, database: &Path, index: &IndexName, current: &[PartName]) {
-    let counts = |n: i64| current.iter().any(|part| part.generation == n);
-    let prefix = index.file_prefix(database);
-    let Ok(entries) = fs::read_dir(folder_of(database)) else {
-        return;
-    };
-    let ledger = ledger(session);
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else {
-            continue;
-        };
-        let stray = match rest.split_once(".annoy") {
-            Some((number, "")) => number.parse::<i64>().is_ok_and(|n| !counts(n)),
-            Some((number, end)) => number.parse::<i64>().is_ok() && end.starts_with(".tmp-"),
-            None => false,
-        };
-        if stray && !ledger.concerns(&name) {
-            remove(&entry.path());
-        }
-    }
-}
-
 /// Retires parts: their bytes go when the transaction has committed.
 pub(crate) fn retire(
     conn: &Connection,
@@ -312,17 +288,32 @@ pub(crate) fn retire(
     Ok(())
 }
 
-/// Retires all there is of an index that goes.
-pub(crate) fn drop(
-    conn: &Connection,
-    session: &Session,
-    index: &IndexName,
-    parts: &[PartName],
-) -> Result<()> {
-    match storage(conn, index)? {
-        Some(Storage::Inline) => inline::drop(conn, index),
-        _ => retire(conn, session, index, parts),
+/// Retires all there is of an index that goes, whatever its catalogue says.
+pub(crate) fn drop(conn: &Connection, session: &Session, index: &IndexName) -> Result<()> {
+    if inline::is_used(conn, index)? {
+        inline::drop(conn, index)?;
     }
+    retire_all(conn, session, index)
+}
+
+/// Retires all there is of an index that is made again.
+pub(crate) fn empty(conn: &Connection, session: &Session, index: &IndexName) -> Result<()> {
+    if inline::is_used(conn, index)? {
+        inline::empty(conn, index)?;
+    }
+    retire_all(conn, session, index)
+}
+
+fn retire_all(conn: &Connection, session: &Session, index: &IndexName) -> Result<()> {
+    let Some(database) = database(conn, &index.schema)? else {
+        return Ok(());
+    };
+    join(conn)?;
+    // What can't be found stays, and costs room alone.
+    for file in sweep::files_of(&database, index).unwrap_or_default() {
+        ledger(session).note(Act::Retired, file);
+    }
+    sweep::sweep(conn, session, &database, index, &[])
 }
 
 /// Gives the files of these parts to the index under its new name; the old names go when the transaction has committed.
@@ -387,20 +378,14 @@ pub(crate) fn largest_generation(conn: &Connection, index: &IndexName) -> Result
     let Some(database) = database(conn, &index.schema)? else {
         return Ok(0);
     };
-    let prefix = index.file_prefix(&database);
-    let mut largest = 0;
-    for entry in folder_of(&database).read_dir()?.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| {
-            name.strip_prefix(&prefix)?
-                .strip_suffix(".annoy")?
-                .parse()
-                .ok()
-        });
-        // No build counts that far; whoever planted such a name must not stop the counting.
-        largest = largest.max(number.filter(|&n: &i64| n < 1 << 62).unwrap_or(0));
-    }
-    Ok(largest)
+    let files = sweep::files_of(&database, index)?;
+    let numbers = files.iter().filter_map(|file| {
+        let name = file.file_name()?.to_str()?;
+        let name = FileName::parse(&database, name)?;
+        (!name.is_temporary).then_some(name.generation)
+    });
+    // No build counts that far; whoever planted such a name must not stop the counting.
+    Ok(numbers.filter(|&n| n < 1 << 62).max().unwrap_or(0))
 }
 
 /// The folder of a file.

@@ -10,6 +10,7 @@
 //! * [`names`]: what everything of an index is called.
 //! * [`catalog`]: the shadow tables and the triggers.
 //! * [`files`]: the files, and how they come and go with transactions.
+//! * [`mod@create`]: what CREATE makes, and makes again.
 //! * [`build`]: from the rows of the table to a published file.
 //! * [`originals`]: the rows of the table, for files without vectors.
 //! * [`part`]: the files an index consists of.
@@ -22,6 +23,7 @@
 
 mod build;
 mod catalog;
+mod create;
 pub(crate) mod files;
 mod names;
 mod options;

@@ -55,25 +55,53 @@ impl IndexName {
 
     /// The file of one generation: `app.db-words_index-3.annoy` beside `app.db`.
     pub(crate) fn file(&self, database: &Path, generation: i64) -> PathBuf {
-        let mut name = self.file_prefix(database);
-        name.push_str(&generation.to_string());
-        name.push_str(".annoy");
-        database.with_file_name(name)
+        let of = database.file_name().unwrap_or_default().to_string_lossy();
+        database.with_file_name(format!("{of}-{}-{generation}.annoy", self.in_files()))
     }
 
-    /// What the names of all files of this index begin with.
-    pub(crate) fn file_prefix(&self, database: &Path) -> String {
-        let database = database
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        format!("{database}-{}-", file_safe(&self.name))
+    /// Its name, as names of files have it.
+    pub(crate) fn in_files(&self) -> String {
+        file_safe(&self.name)
+    }
+}
+
+/// What the name of a file says, if it is one that an index of a database may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FileName<'a> {
+    /// The index, as [`IndexName::in_files`] has it.
+    pub(crate) index: &'a str,
+    pub(crate) generation: i64,
+    /// Whether it is still being written.
+    pub(crate) is_temporary: bool,
+}
+
+impl<'a> FileName<'a> {
+    /// Takes a name apart. Neither an index nor a number has a `-` in it, so what stands before the last two is the
+    /// database: no name belongs to two databases.
+    pub(crate) fn parse(database: &Path, name: &'a str) -> Option<FileName<'a>> {
+        let rest = name
+            .strip_prefix(&*database.file_name()?.to_string_lossy())?
+            .strip_prefix('-')?;
+        let (index, rest) = rest.split_once('-')?;
+        let (number, end) = rest.split_once(".annoy")?;
+        let is_temporary = match end.strip_prefix(".tmp-") {
+            Some(process) => process.parse::<u32>().is_ok(),
+            None if end.is_empty() => false,
+            None => return None,
+        };
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        (is_number && (end.is_empty() || is_temporary)).then_some(())?;
+        Some(FileName {
+            index,
+            generation: number.parse().ok()?,
+            is_temporary,
+        })
     }
 }
 
 /// A name as part of a file name: letters, digits, `_` and `.` stay, all else becomes `%` and hexadecimal digits. So no
 /// name can lead out of the database's folder, two names never meet, and `-` can separate.
-fn file_safe(name: &str) -> String {
+pub(crate) fn file_safe(name: &str) -> String {
     let mut safe = String::with_capacity(name.len());
     for &byte in name.as_bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' {
@@ -100,5 +128,55 @@ mod tests {
             file,
             Path::new("/data/app.db-..%2f..%2fetc%2fpass%20wd%2d1-3.annoy")
         );
+    }
+
+    #[test]
+    fn a_name_tells_its_database_index_and_generation_and_no_name_belongs_to_two() {
+        let (database, index) = (
+            Path::new("/data/a.db-x"),
+            IndexName {
+                schema: "main".into(),
+                name: "i-1.annoy".into(),
+            },
+        );
+        let file = index.file(database, 12);
+        let file = file.file_name().unwrap().to_str().unwrap();
+        let parsed = FileName::parse(database, file).unwrap();
+        assert_eq!(
+            parsed,
+            FileName {
+                index: "i%2d1.annoy",
+                generation: 12,
+                is_temporary: false
+            }
+        );
+        assert!(
+            FileName::parse(database, &format!("{file}.tmp-77"))
+                .unwrap()
+                .is_temporary
+        );
+        for other in [
+            "/data/a.db",
+            "/data/a",
+            "/data/a.db-x-i%2d1.annoy",
+            "/data/a.db-",
+            "/data/A.db-x",
+        ] {
+            assert_eq!(FileName::parse(Path::new(other), file), None, "{other}");
+        }
+        for other in [
+            "a.db-x-i.annoy",
+            "a.db-x-i-.annoy",
+            "a.db-x-i--1.annoy",
+            "a.db-x-i-+1.annoy",
+            "a.db-x-i-1.ann",
+            "a.db-x",
+            "a.db-x-i-1.annoy.tmp-",
+            "a.db-x-i-1.annoy.tmp-x",
+            "a.db-x-i-1.annoy-wal",
+            "a.db-x-i-99999999999999999999.annoy",
+        ] {
+            assert_eq!(FileName::parse(database, other), None, "{other}");
+        }
     }
 }

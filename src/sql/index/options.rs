@@ -91,17 +91,20 @@ impl Default for IndexOptions {
 }
 
 impl IndexOptions {
-    /// Refuses what CREATE would have refused: the catalogue that these were read from may be anybody's.
-    pub(crate) fn check(&self) -> Result<()> {
-        if !(1..=MAX_TREES).contains(&self.trees) || self.threads > MAX_THREADS {
-            bail!(
-                "the catalogue says trees={} and threads={}: expected 1 to {MAX_TREES}, and 0 to {MAX_THREADS}; drop the \
-                 index and create it again",
-                self.trees,
-                self.threads
-            );
+    /// As a catalogue keeps them.
+    ///
+    /// # Errors
+    /// What CREATE would have refused: the catalogue may be anybody's.
+    pub(crate) fn from_json(json: &str) -> Result<IndexOptions> {
+        let options: IndexOptions = serde_json::from_str(json)?;
+        if !(1..=MAX_TREES).contains(&options.trees) || options.threads > MAX_THREADS {
+            bail!("trees must be 1 to {MAX_TREES}, and threads 0 to {MAX_THREADS}");
         }
-        Ok(())
+        options.metric()?;
+        options.element()?;
+        options.combine()?;
+        options.store()?;
+        Ok(options)
     }
 
     /// The metric.

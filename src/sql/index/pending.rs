@@ -35,6 +35,9 @@ const LISTED: usize = 4096;
 /// More rows than this part of those in the forest are worth another.
 const AGAIN: usize = 4;
 
+/// The stamp of an entry, also of one that no trigger wrote. Such an entry whose `id` is no integer names no row.
+pub(crate) const STAMP: &str = "CAST(ifnull(stamp, 0) AS INTEGER)";
+
 /// One entry of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -125,7 +128,7 @@ impl Pending {
 
         let mut again: Vec<i64> = Vec::new();
         let mut entries = conn.prepare_cached(&format!(
-            "SELECT seq, stamp, id FROM {changes} WHERE seq > ?1 ORDER BY seq"
+            "SELECT seq, {STAMP}, id FROM {changes} WHERE seq > ?1 AND typeof(id) = 'integer' ORDER BY seq"
         ))?;
         let mut entries = entries.query([from])?;
         while let Some(row) = entries.next()? {
@@ -140,7 +143,7 @@ impl Pending {
         let theirs: FxHashSet<i64> = again.iter().copied().collect();
         // Entries of ours that are gone: moved to a younger place, or undone; then an older one may stand there again.
         let mut entry_of =
-            conn.prepare_cached(&format!("SELECT seq, stamp FROM {changes} WHERE id = ?1"))?;
+            conn.prepare_cached(&format!("SELECT seq, {STAMP} FROM {changes} WHERE id = ?1"))?;
         let mut undone = FxHashSet::default();
         let mut moved_back = false;
         for id in ours.into_iter().map(|e| e.id) {
@@ -195,7 +198,7 @@ impl Pending {
     /// How many entries of ours lie at or before the youngest one that still stands in the log.
     fn shared(&self, conn: &Connection, changes: &str) -> Result<usize> {
         let mut stamp_at =
-            conn.prepare_cached(&format!("SELECT stamp FROM {changes} WHERE seq = ?1"))?;
+            conn.prepare_cached(&format!("SELECT {STAMP} FROM {changes} WHERE seq = ?1"))?;
         let mut shared = self.log.partition_point(|e| e.seq <= self.settled);
         while shared > 0 {
             let entry = self.log[shared - 1];

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, anyhow, bail};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, StatementStatus};
 
 use super::catalog::{self, Settings};
@@ -17,7 +18,7 @@ use super::files::Open;
 use super::names::IndexName;
 use super::originals::TableRows;
 use super::part::{self, Part};
-use super::pending::{Pending, Place};
+use super::pending::{Pending, Place, STAMP};
 use crate::forest::{Ask, Budget, Hit, Originals, RowSet, Scratch, Stats, TopK, VectorStore};
 use crate::spelling::did_you_mean;
 use crate::sql::scan::scan_table;
@@ -124,6 +125,14 @@ pub(crate) fn no_index(conn: &Connection, name: &str) -> anyhow::Error {
         .into_iter()
         .map(|index| index.name)
         .collect();
+    if let Ok(Some(index)) = bereft(conn, name) {
+        return anyhow!(
+            "index {0} has lost its tables {0}_catalog or {0}_changes; make them again with INSERT INTO {1}({1}) \
+             VALUES('rebuild'), or DROP TABLE {1}",
+            index,
+            crate::sql::quote(&index)
+        );
+    }
     if known.is_empty() {
         return anyhow!(
             "no such index: {name}; there are none yet: CREATE VIRTUAL TABLE name USING annoy(table, column)"
@@ -131,6 +140,26 @@ pub(crate) fn no_index(conn: &Connection, name: &str) -> anyhow::Error {
     }
     let hint = did_you_mean(name, known.iter().map(String::as_str));
     anyhow!("no such index: {name}; there is {}{hint}", known.join(", "))
+}
+
+/// The index of this name that lacks shadow tables.
+fn bereft(conn: &Connection, name: &str) -> Result<Option<String>> {
+    let mut statement = conn.prepare(
+        "SELECT schema, name FROM pragma_table_list
+         WHERE type = 'virtual' AND (name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE)",
+    )?;
+    let mut rows = statement.query([name])?;
+    while let Some(row) = rows.next()? {
+        let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let sql = format!(
+            "SELECT 1 FROM {}.sqlite_schema WHERE name = ?1 AND sql LIKE '%USING annoy%'",
+            crate::sql::quote(&schema)
+        );
+        if conn.prepare(&sql)?.exists([&name])? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 impl Reader {
@@ -153,7 +182,7 @@ impl Reader {
         };
         let probe = format!(
             "SELECT (SELECT value FROM {} WHERE key = 'current'), c.seq, c.stamp
-             FROM (SELECT 1) LEFT JOIN (SELECT seq, stamp FROM {} ORDER BY seq DESC LIMIT 1) AS c",
+             FROM (SELECT 1) LEFT JOIN (SELECT seq, {STAMP} AS stamp FROM {} ORDER BY seq DESC LIMIT 1) AS c",
             index.catalog(),
             index.changes()
         );
@@ -198,9 +227,14 @@ impl Reader {
             let Some(row) = rows.next()? else {
                 bail!("the catalogue of index {} cannot be read", self.index.name);
             };
-            let current = row.get_ref(0)?.as_str_or_null()?;
-            if !self.looked || current != self.current.as_deref() {
-                self.current = current.map(str::to_owned);
+            // Whatever else stands there names no parts, and the table answers.
+            let current = match row.get_ref(0)? {
+                ValueRef::Null => None,
+                ValueRef::Text(text) => Some(String::from_utf8_lossy(text)),
+                other => Some(format!("something of type {}", other.data_type()).into()),
+            };
+            if !self.looked || current.as_deref() != self.current.as_deref() {
+                self.current = current.map(Cow::into_owned);
                 self.open_parts(conn)?;
                 self.looked = true;
             }

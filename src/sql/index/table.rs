@@ -26,7 +26,7 @@ use rusqlite::types::ValueRef;
 use super::names::IndexName;
 use super::options::Declaration;
 use super::reader::Reader;
-use super::{build, catalog, files};
+use super::{build, catalog, create, files};
 use crate::spelling::did_you_mean;
 use crate::sql::knn::stream::Stream;
 use crate::sql::knn::targets::Targets;
@@ -50,6 +50,7 @@ const SCAN: i32 = 1 << 30;
 /// An index, connected.
 pub(crate) struct Index {
     index: RefCell<IndexName>,
+    declaration: Declaration,
     targets: Targets,
 }
 
@@ -95,6 +96,9 @@ impl Index {
 
     /// Folds in what has changed; rebuilds if that is more than a part of the table, or the index is out of order.
     fn refresh(&self, index: &IndexName) -> Result<()> {
+        if catalog::check(self.conn(), index).is_err() {
+            return self.rebuild(index);
+        }
         let reader = self
             .targets
             .index(&format!("{}.{}", index.schema, index.name))?;
@@ -122,8 +126,11 @@ impl Index {
 
     /// Whether as many rows have changed as `auto_refresh` says.
     fn is_due(&self, index: &IndexName) -> Result<bool> {
+        if catalog::check(self.conn(), index).is_err() {
+            return Ok(true);
+        }
         let settings = catalog::settings(self.conn(), index)?;
-        let items = catalog::built(self.conn(), index)?.items as f64;
+        let items = catalog::built(self.conn(), index).items as f64;
         let changed: i64 = self.conn().query_row(
             &format!("SELECT count(*) FROM {}", index.changes()),
             [],
@@ -133,7 +140,16 @@ impl Index {
     }
 
     fn rebuild(&self, index: &IndexName) -> Result<()> {
-        let (source, mut options) = self.source()?;
+        let (conn, session) = (self.conn(), self.targets.session());
+        let again = || create::again(conn, session, index, &self.declaration);
+        if let Err(damage) = catalog::check(conn, index) {
+            return again().map_err(|error| error.context(damage));
+        }
+        let (source, mut options) = match self.source() {
+            Ok(source) => source,
+            // If the table has gone, that is what there is to say.
+            Err(why) => return again().map_err(|_| why),
+        };
         // Made anew: the table may have other UNIQUE constraints than when the index was made, or be another one.
         catalog::drop_triggers(self.conn(), index)?;
         catalog::create_triggers(self.conn(), index, &source)?;
@@ -161,6 +177,9 @@ impl Index {
     /// What is wrong with the index, if anything: its file, or a row of the table that file and changes do not tell.
     fn fault(&self) -> Result<Option<String>> {
         let index = self.index.borrow();
+        if let Err(damage) = catalog::check(self.conn(), &index) {
+            return Ok(Some(format!("{damage:#}")));
+        }
         let name = format!("{}.{}", index.schema, index.name);
         let reader = self.targets.index(&name)?;
         let reader = reader.borrow();
@@ -241,38 +260,11 @@ impl Table for Index {
         let targets = Targets::new(origin.db, origin.session)?;
         let conn = targets.connection();
         let column = if origin.create {
-            let mut source = Source::find(
-                conn,
-                &format!("{}.{}", index.schema, declaration.table),
-                &declaration.column,
-            )
-            .or_else(|_| Source::find(conn, &declaration.table, &declaration.column))?;
-            if source.schema != index.schema {
-                bail!(
-                    "the index must be in the schema of its table: CREATE VIRTUAL TABLE {}.{} USING annoy(...)",
-                    quote(&source.schema),
-                    quote(&index.name)
-                );
-            }
-            if !source.has_stable_key {
-                bail!(
-                    "{} needs an INTEGER PRIMARY KEY to be indexed: VACUUM may change any other rowid",
-                    source.table
-                );
-            }
-            let options = declaration.options(source.element)?;
-            source.element = options.element()?.or(source.element);
-            source.filter.clone_from(&options.filter);
-            catalog::check_filter(conn, &index, &source)?;
-            let source = catalog::group(conn, source, &options, None)?;
-            catalog::check_group(conn, &source)?;
-            catalog::create(conn, &index, &source, &options)?;
-            build::rebuild(conn, targets.session(), &index, &source, &options)?;
-            source.column
+            create::create(conn, targets.session(), &index, &declaration)?
         } else {
-            declaration.column
+            declaration.column.clone()
         };
-        let declaration = format!(
+        let columns = format!(
             "CREATE TABLE x({}, distance REAL, {} HIDDEN, k HIDDEN, options HIDDEN)",
             quote(&column),
             quote(&index.name)
@@ -280,9 +272,10 @@ impl Table for Index {
         Ok((
             Index {
                 index: RefCell::new(index),
+                declaration,
                 targets,
             },
-            declaration,
+            columns,
         ))
     }
 
@@ -305,7 +298,7 @@ impl Table for Index {
         } else {
             // As many as when it was built; each is read from its table.
             let built = catalog::built(self.conn(), &self.index.borrow());
-            let rows = built.map_or(0, |built| built.items).max(1_000) as i64;
+            let rows = built.items.clamp(1_000, 1 << 48) as i64;
             plan.number(SCAN);
             plan.cost(10.0 * rows as f64, rows);
         }
@@ -338,11 +331,7 @@ impl Table for Index {
 
     fn destroy(&self) -> Result<()> {
         let index = self.index.borrow();
-        let parts = build::current(self.conn(), &index).unwrap_or_default();
-        files::drop(self.conn(), self.targets.session(), &index, &parts)?;
-        // Statements on the shadow tables would keep them locked.
-        self.conn().flush_prepared_statement_cache();
-        catalog::drop(self.conn(), &index)
+        create::drop(self.conn(), self.targets.session(), &index)
     }
 
     fn rename(&self, name: &str) -> Result<()> {
@@ -351,8 +340,9 @@ impl Table for Index {
             schema: old.schema.clone(),
             name: name.to_owned(),
         };
+        catalog::check(self.conn(), &old)?;
         let (source, _) = self.source()?;
-        let parts = build::current(self.conn(), &old)?;
+        let parts = build::current(self.conn(), &old);
         files::rename(self.conn(), self.targets.session(), &old, &new, &parts)?;
         self.conn().flush_prepared_statement_cache();
         catalog::drop_triggers(self.conn(), &old)?;

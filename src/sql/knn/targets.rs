@@ -17,7 +17,7 @@ use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
 use crate::sql::vector;
 use crate::sql::vtab::Db;
-use crate::sql::{Session, quote};
+use crate::sql::{Session, quote, work};
 use crate::vector::{Element, Metric, Vector};
 
 /// What a search goes to.
@@ -195,7 +195,14 @@ impl Targets {
             let Some(index) = index::find(&self.conn, &format!("{}.{name}", source.schema))? else {
                 continue;
             };
-            let reader = self.opened(index)?;
+            let reader = match self.opened(index) {
+                Ok(reader) => reader,
+                // The table needs none; whatever else is wrong, it meets as well.
+                Err(error) => {
+                    work::log(&format!("index {name} is left out: {error:#}"));
+                    continue;
+                }
+            };
             let fits = {
                 let reader = reader.borrow();
                 reader.source() == source && reader.metric() == metric && reader.fault().is_none()

@@ -6,8 +6,7 @@
 //! 3           1      the next ...
 //! ```
 //!
-//! The catalogue says under `storage` whether an index keeps its parts so: a table of this name may be somebody else's.
-//! A search wants them in one piece, so a connection reads them into an anonymous map when it first needs them, and checks
+//! An index keeps its parts so if there is such a table; one of this name with other columns is somebody else's. A search wants them in one piece, so a connection reads them into an anonymous map when it first needs them, and checks
 //! every checksum on the way. Transactions, snapshots, copies of the database: all that is SQLite's work here.
 
 use std::io::{self, Write};
@@ -18,39 +17,45 @@ use rusqlite::{Connection, Statement};
 
 use super::{Store, step};
 use crate::forest::{Forest, Image};
-use crate::sql::index::catalog;
 use crate::sql::index::names::IndexName;
 
 /// Bytes of a row: some tens of pages in a chain, and a thousand rows for a large index.
 const CHUNK: usize = 256 << 10;
 
-/// The key of the catalogue that says so, and what it says.
-const STORAGE: (&str, &str) = ("storage", "inline");
-
 /// Whether the parts of an index lie in the database.
 pub(super) fn is_used(conn: &Connection, index: &IndexName) -> Result<bool> {
-    Ok(catalog::get::<String>(conn, index, STORAGE.0)?.as_deref() == Some(STORAGE.1))
+    let mut columns = conn.prepare_cached(
+        "SELECT group_concat(name || ' ' || type || ' ' || pk, ', ')
+         FROM (SELECT name, type, pk FROM pragma_table_info(?1, ?2) ORDER BY cid)",
+    )?;
+    let columns: Option<String> = columns
+        .query_row((format!("{}_parts", index.name), &index.schema), |row| {
+            row.get(0)
+        })?;
+    Ok(columns.as_deref() == Some("generation INTEGER 1, chunk INTEGER 2, bytes BLOB 0"))
 }
 
 /// From now on they do.
 pub(super) fn begin(conn: &Connection, index: &IndexName) -> Result<()> {
-    // One that has gone is made again.
-    let unless = if is_used(conn, index)? {
-        "IF NOT EXISTS"
-    } else {
-        ""
-    };
+    if is_used(conn, index)? {
+        return Ok(());
+    }
     conn.execute_batch(&format!(
-        "CREATE TABLE {unless} {}(generation INTEGER, chunk INTEGER, bytes BLOB, PRIMARY KEY(generation, chunk))",
+        "CREATE TABLE {}(generation INTEGER, chunk INTEGER, bytes BLOB, PRIMARY KEY(generation, chunk))",
         index.parts()
     ))
-    .context("cannot make the table that is to hold the index")?;
-    catalog::put(conn, index, STORAGE.0, STORAGE.1.to_owned())
+    .context("cannot make the table that is to hold the index")
 }
 
 /// Removes them all.
 pub(super) fn drop(conn: &Connection, index: &IndexName) -> Result<()> {
-    conn.execute_batch(&format!("DROP TABLE IF EXISTS {}", index.parts()))?;
+    conn.execute_batch(&format!("DROP TABLE {}", index.parts()))?;
+    Ok(())
+}
+
+/// Removes all that is in them.
+pub(super) fn empty(conn: &Connection, index: &IndexName) -> Result<()> {
+    conn.execute_batch(&format!("DELETE FROM {}", index.parts()))?;
     Ok(())
 }
 

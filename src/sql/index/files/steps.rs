@@ -195,14 +195,32 @@ fn a_crash_at_any_step_leaves_the_old_answer_or_the_new() {
             for entry in std::fs::read_dir(&crashes.0).unwrap() {
                 let copy = entry.unwrap().path();
                 let conn = open(&copy);
+                let files = Folder(copy);
                 check(&conn, work);
-                // A later build sweeps what the crash left.
+                // Whatever is built or dropped later sweeps what the crash left of any index, but of one that lives.
+                conn.execute_batch("CREATE VIRTUAL TABLE later USING annoy(t, v)")
+                    .unwrap();
+                let living = |file: &String| {
+                    ["ix", "jx", "other", "later"].iter().any(|index| {
+                        let sql = format!("SELECT 1 FROM sqlite_schema WHERE name = '{index}'");
+                        file.starts_with(&format!("app.db-{index}-"))
+                            && file.ends_with(".annoy")
+                            && conn.prepare(&sql).unwrap().exists([]).unwrap()
+                    })
+                };
+                assert!(
+                    files.files().iter().all(living),
+                    "{work}: {:?}",
+                    files.files()
+                );
+                conn.execute_batch("DROP TABLE later").unwrap();
+                check(&conn, work);
+                // And of that, its own next build.
                 if conn
                     .execute_batch("INSERT INTO ix(ix) VALUES('rebuild')")
                     .is_ok()
                 {
                     check(&conn, work);
-                    let files = Folder(copy);
                     let ours = files
                         .files()
                         .into_iter()

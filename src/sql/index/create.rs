@@ -1,0 +1,113 @@
+//! What CREATE VIRTUAL TABLE makes, and what makes it again from the declaration when the shadow tables are damaged.
+
+use anyhow::{Result, bail};
+use rusqlite::Connection;
+
+use super::names::IndexName;
+use super::options::Declaration;
+use super::{build, catalog, files};
+use crate::sql::source::{Column, Source, no_column};
+use crate::sql::{Session, quote};
+
+/// Makes an index: shadow tables, triggers, file. Returns the name of its column, as the table has it.
+pub(super) fn create(
+    conn: &Connection,
+    session: &Session,
+    index: &IndexName,
+    declaration: &Declaration,
+) -> Result<String> {
+    let (table, column) = (&declaration.table, &declaration.column);
+    let source = Source::find(conn, &format!("{}.{table}", index.schema), column)
+        .or_else(|_| Source::find(conn, table, column))?;
+    if source.schema != index.schema {
+        bail!(
+            "the index must be in the schema of its table: CREATE VIRTUAL TABLE {}.{} USING annoy(...)",
+            quote(&source.schema),
+            quote(&index.name)
+        );
+    }
+    make(conn, session, index, source, declaration, None, || {
+        catalog::create(conn, index)
+    })
+}
+
+/// Makes it again. Where its table and its column are now, and under which names its filter knows columns, is taken from
+/// whatever still says so; all else from the declaration.
+pub(super) fn again(
+    conn: &Connection,
+    session: &Session,
+    index: &IndexName,
+    declaration: &Declaration,
+) -> Result<()> {
+    let known = |key| catalog::get::<String>(conn, index, key).ok().flatten();
+    let table = catalog::tracked_table(conn, index)?
+        .or_else(|| known("table"))
+        .unwrap_or_else(|| declaration.table.clone());
+    let column = known("column");
+    let place = catalog::get::<i64>(conn, index, "column_id").ok().flatten();
+    let choose = |columns: &[Column]| {
+        let named = |name: &str| {
+            columns
+                .iter()
+                .position(|c| c.name.eq_ignore_ascii_case(name))
+        };
+        column
+            .as_deref()
+            .and_then(named)
+            .or_else(|| named(&declaration.column))
+            .or_else(|| columns.iter().position(|c| Some(c.id()) == place))
+            .ok_or_else(|| {
+                no_column(
+                    &declaration.column,
+                    &table,
+                    columns.iter().map(|c| c.name.as_str()),
+                )
+            })
+    };
+    let source = Source::in_table(conn, &index.schema, &table, choose)?;
+    let filter = catalog::filter_now(conn, index)?;
+    make(conn, session, index, source, declaration, filter, || {
+        catalog::empty(conn, index)?;
+        files::empty(conn, session, index)
+    })?;
+    Ok(())
+}
+
+fn make(
+    conn: &Connection,
+    session: &Session,
+    index: &IndexName,
+    mut source: Source,
+    declaration: &Declaration,
+    filter: Option<String>,
+    tables: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    if !source.has_stable_key {
+        bail!(
+            "{} needs an INTEGER PRIMARY KEY to be indexed: VACUUM may change any other rowid",
+            source.table
+        );
+    }
+    let mut options = declaration.options(source.element)?;
+    if options.filter.is_some() && filter.is_some() {
+        options.filter = filter;
+    }
+    source.element = options.element()?.or(source.element);
+    source.filter.clone_from(&options.filter);
+    catalog::check_filter(conn, index, &source)?;
+    let source = catalog::group(conn, source, &options, None)?;
+    catalog::check_group(conn, &source)?;
+    tables()?;
+    catalog::fill(conn, index, &source, &options)?;
+    build::rebuild(conn, session, index, &source, &options)?;
+    Ok(source.column)
+}
+
+/// Removes all there is of an index, whatever its shadow tables say.
+pub(super) fn drop(conn: &Connection, session: &Session, index: &IndexName) -> Result<()> {
+    // Statements on the shadow tables would keep them locked.
+    conn.flush_prepared_statement_cache();
+    files::drop(conn, session, index)?;
+    conn.flush_prepared_statement_cache();
+    catalog::drop(conn, index)
+}
