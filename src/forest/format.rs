@@ -54,8 +54,8 @@ use crate::kernel::nibble;
 use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT};
 use crate::vector::{MAX_DIM, Metric};
 
-/// What every file begins with.
-pub(crate) const MAGIC: [u8; 8] = *b"annoyfst";
+/// What every index file begins with.
+pub const MAGIC: [u8; 8] = *b"annoyfst";
 const VERSION: u32 = 3;
 const HEADER: usize = 128;
 const ENTRY: usize = 32;

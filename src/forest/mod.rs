@@ -62,7 +62,7 @@ pub use build::{BuildOptions, MAX_TREES, build, build_exact};
 pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use filter::{Filter, RowSet};
-pub(crate) use format::MAGIC;
+pub use format::MAGIC;
 pub use image::Image;
 pub use originals::{Originals, VectorStore};
 pub(crate) use random::Random;
