@@ -60,6 +60,19 @@ def test_sqlite_utils_has_the_functions_and_makes_indexes(file):
     assert done.returncode != 0 and "nothing" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_sqlite_utils_goes_on_where_extensions_cannot_be_loaded(monkeypatch):
+    sqlite_utils = pytest.importorskip("sqlite_utils")
+    from sqlite_annoy import sqlite_utils_plugin
+
+    def refuse(connection):
+        raise sqlite_annoy.ExtensionsUnavailable("no extensions here")
+
+    monkeypatch.setattr(sqlite_utils_plugin, "load", refuse)
+    with pytest.warns(RuntimeWarning, match="without sqlite-annoy: no extensions here"):
+        db = sqlite_utils.Database(memory=True)
+    assert list(db.query("SELECT 1 AS one")) == [{"one": 1}]
+
+
 def test_what_datasette_refuses_is_every_function_that_could_harm():
     """Whoever adds a function that is DIRECTONLY, or a table function, decides here whether visitors may call it."""
     from sqlite_annoy.datasette_plugin import REFUSED

@@ -3,12 +3,20 @@ from __future__ import annotations
 
 import sys
 from array import array
-from typing import TYPE_CHECKING, Any, Iterable, Union
+from typing import TYPE_CHECKING, Iterable, Protocol, Union
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 Blob = Union[bytes, bytearray, memoryview]
+
+
+class Vector(Protocol):
+    """Numbers in an order, whose number is known: a list, a tuple, an array of numpy."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int, /) -> float: ...
 
 
 def serialize_float32(vector: Iterable[float]) -> Union[bytes, memoryview]:
@@ -42,7 +50,7 @@ def deserialize_float32(blob: Blob) -> list[float]:
     return values.tolist()
 
 
-def to_numpy(blob: Blob, dim: Union[int, None] = None) -> "np.ndarray[Any, Any]":
+def to_numpy(blob: Blob, dim: Union[int, None] = None) -> "NDArray[np.float32]":
     """An array over the bytes of a vector, without a copy and therefore read-only.
 
     With ``dim``: many vectors, such as ``vec_pack`` gives, as an array of shape (n, dim).

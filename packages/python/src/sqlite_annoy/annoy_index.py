@@ -6,10 +6,10 @@ import math
 import os
 import sys
 from array import array
-from typing import Any, Literal, Optional, Sequence, Union, overload
+from typing import Any, Literal, Optional, Union, overload
 
 from ._connect import connect
-from ._vectors import deserialize_float32, serialize_float32
+from ._vectors import Vector, deserialize_float32, serialize_float32
 
 Metric = Literal["angular", "euclidean", "manhattan", "hamming", "dot"]
 
@@ -82,20 +82,20 @@ class AnnoyIndex:
             return row
         return None
 
-    def _blob(self, vector: Sequence[float]) -> Union[bytes, memoryview]:
+    def _blob(self, vector: Vector) -> Union[bytes, memoryview]:
         if len(vector) != self.f:
             raise IndexError(f"Vector has wrong length (expected {self.f}, got {len(vector)})")
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(vector, numpy.ndarray):
             if self._metric == "hamming":
-                vector = vector > 0.5
+                return serialize_float32(numpy.asarray(vector > 0.5, dtype="<f4"))
             return serialize_float32(numpy.asarray(vector, dtype="<f4"))
         values = array("f", (vector[i] for i in range(self.f)))
         if self._metric == "hamming":
             values = array("f", (1.0 if x > 0.5 else 0.0 for x in values))
         return serialize_float32(values)
 
-    def add_item(self, i: int, vector: Sequence[float]) -> None:
+    def add_item(self, i: int, vector: Vector) -> None:
         """Adds item ``i`` >= 0, or changes its vector."""
         if self._is_loaded:
             raise RuntimeError("You can't add an item to a loaded index")
@@ -291,24 +291,32 @@ class AnnoyIndex:
     def get_nns_by_item(
         self, i: int, n: int, search_k: int, include_distances: Literal[True]
     ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_by_item(
+        self, i: int, n: int, search_k: int = ..., include_distances: bool = ...
+    ) -> Union[list[int], tuple[list[int], list[float]]]: ...
     def get_nns_by_item(self, i: int, n: int, search_k: int = -1, include_distances: bool = False) -> Any:
         """The ``n`` items nearest to item ``i``, itself among them; with ``include_distances`` a pair of lists."""
         return self._search(self._vector(i), n, search_k, include_distances)
 
     @overload
     def get_nns_by_vector(
-        self, vector: Sequence[float], n: int, search_k: int = ..., include_distances: Literal[False] = ...
+        self, vector: Vector, n: int, search_k: int = ..., include_distances: Literal[False] = ...
     ) -> list[int]: ...
     @overload
     def get_nns_by_vector(
-        self, vector: Sequence[float], n: int, search_k: int = ..., *, include_distances: Literal[True]
+        self, vector: Vector, n: int, search_k: int = ..., *, include_distances: Literal[True]
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
-        self, vector: Sequence[float], n: int, search_k: int, include_distances: Literal[True]
+        self, vector: Vector, n: int, search_k: int, include_distances: Literal[True]
     ) -> tuple[list[int], list[float]]: ...
+    @overload
     def get_nns_by_vector(
-        self, vector: Sequence[float], n: int, search_k: int = -1, include_distances: bool = False
+        self, vector: Vector, n: int, search_k: int = ..., include_distances: bool = ...
+    ) -> Union[list[int], tuple[list[int], list[float]]]: ...
+    def get_nns_by_vector(
+        self, vector: Vector, n: int, search_k: int = -1, include_distances: bool = False
     ) -> Any:
         """The ``n`` items nearest to a vector; with ``include_distances`` a pair of lists."""
         return self._search(self._blob(vector), n, search_k, include_distances)

@@ -21,7 +21,7 @@ class AnnoyIndexer:
 
     def __init__(self, model: Any = None, num_trees: Optional[int] = None) -> None:
         self.model = model
-        self.num_trees = num_trees
+        self.num_trees: Optional[int] = num_trees
         self.index: Optional[AnnoyIndex] = None
         self.labels: Optional[list[Any]] = None
         if model is not None and num_trees:

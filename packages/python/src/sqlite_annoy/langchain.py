@@ -17,13 +17,23 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 from ._connect import connect
+from ._stores import METRICS, VALUE, diverse, quoted
 from ._vectors import deserialize_float32, serialize_float32
 
-_METRICS = ("cosine", "l2", "dot")
+_EQUAL = f"{VALUE.replace(':key', '?')} IS json_extract(?, '$')"
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _filter(wanted: Optional[dict[str, Any]]) -> tuple[str, list[Any]]:
+    """A condition on the row `d`, and the values of its parameters."""
+    if wanted is not None and not isinstance(wanted, dict):
+        raise TypeError(f"filter: expected a dict of metadata that must be equal, got {type(wanted).__name__}")
+    terms, values = ["1"], []
+    for key, value in (wanted or {}).items():
+        if key.startswith("$") or isinstance(value, dict) and any(str(name).startswith("$") for name in value):
+            raise ValueError(f"filter of {key!r}: expected a value that must be equal; there are no operators, got {value!r}")
+        terms.append(_EQUAL)
+        values += [key, json.dumps(value)]
+    return " AND ".join(terms), values
 
 
 class SQLiteAnnoy(VectorStore):
@@ -39,23 +49,24 @@ class SQLiteAnnoy(VectorStore):
     def __init__(
         self, embedding: Embeddings, path: str = ":memory:", table: str = "documents", metric: str = "cosine"
     ) -> None:
-        if metric not in _METRICS:
-            raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(_METRICS)}")
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}")
         self._embedding = embedding
         self._metric = metric
         self._index = f"{table}_index"
-        self._table = _quoted(table)
+        self._table = quoted(table)
         self._db = connect(path)
         self._db.execute(
             f"CREATE TABLE IF NOT EXISTS {self._table}(id INTEGER PRIMARY KEY, document_id TEXT NOT NULL UNIQUE, "
             "text TEXT NOT NULL, metadata TEXT NOT NULL, vector BLOB NOT NULL)"
         )
         self._db.execute(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS {_quoted(self._index)} USING annoy({self._table}, vector, metric={metric})"
+            f"CREATE VIRTUAL TABLE IF NOT EXISTS {quoted(self._index)} USING annoy({self._table}, vector, metric={metric})"
         )
 
     @property
     def embeddings(self) -> Embeddings:
+        """What makes vectors of texts."""
         return self._embedding
 
     # Writing.
@@ -91,7 +102,7 @@ class SQLiteAnnoy(VectorStore):
                     f"INSERT INTO {self._table}(document_id, text, metadata, vector) VALUES (?, ?, ?, ?) "
                     "ON CONFLICT(document_id) DO UPDATE SET text = excluded.text, metadata = excluded.metadata, "
                     "vector = excluded.vector",
-                    (key, text, json.dumps(metadata or {}), serialize_float32(vector)),
+                    (key, text, json.dumps(metadata or {}, allow_nan=False), serialize_float32(vector)),
                 )
             self._db.execute("COMMIT")
         except BaseException:
@@ -111,7 +122,7 @@ class SQLiteAnnoy(VectorStore):
 
     def refresh(self) -> None:
         """Takes what has changed into the index."""
-        name = _quoted(self._index)
+        name = quoted(self._index)
         self._db.execute(f"INSERT INTO {name}({name}) VALUES ('refresh')")
 
     # Reading.
@@ -132,16 +143,17 @@ class SQLiteAnnoy(VectorStore):
     def _nearest(
         self, vector: Sequence[float], k: int, filter: Optional[dict[str, Any]]
     ) -> list[tuple[Document, float]]:
-        where, values = "", []
-        for key, value in (filter or {}).items():
-            where += " AND json_extract(d.metadata, ?) IS json_extract(?, '$')"
-            values += [f'$."{key}"', json.dumps(value)]
-        rows = self._db.execute(
-            f"SELECT d.document_id, d.text, d.metadata, n.distance "
-            f"FROM knn_annoy(?, ?) AS n JOIN {self._table} AS d ON d.id = n.rowid WHERE 1{where} LIMIT ?",
-            (self._index, serialize_float32(vector), *values, k),
+        return [(self._document(*row[:3]), row[3]) for row in self._rows(vector, k, filter)]
+
+    def _rows(self, vector: Sequence[float], k: int, filter: Optional[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        where, values = _filter(filter)
+        return list(
+            self._db.execute(
+                "SELECT d.document_id, d.text, d.metadata, n.distance, d.vector "
+                f"FROM knn_annoy(?, ?) AS n JOIN {self._table} AS d ON d.id = n.rowid WHERE {where} LIMIT ?",
+                (self._index, serialize_float32(vector), *values, k),
+            )
         )
-        return [(self._document(*row[:3]), row[3]) for row in rows]
 
     def similarity_search(
         self, query: str, k: int = 4, filter: Optional[dict[str, Any]] = None, **kwargs: Any
@@ -169,24 +181,32 @@ class SQLiteAnnoy(VectorStore):
         return lambda distance: -distance
 
     def max_marginal_relevance_search(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Optional[dict[str, Any]] = None,
+        **kwargs: Any,
     ) -> list[Document]:
-        """``k`` documents near a text and different from each other, of the ``fetch_k`` nearest."""
+        """``k`` documents near a text and different from each other, of the ``fetch_k`` nearest that pass the filter."""
         return self.max_marginal_relevance_search_by_vector(
-            self._embedding.embed_query(query), k, fetch_k, lambda_mult, **kwargs
+            self._embedding.embed_query(query), k, fetch_k, lambda_mult, filter
         )
 
     def max_marginal_relevance_search_by_vector(
-        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+        self,
+        embedding: list[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Optional[dict[str, Any]] = None,
+        **kwargs: Any,
     ) -> list[Document]:
-        """``k`` documents near a vector and different from each other, of the ``fetch_k`` nearest."""
-        options = json.dumps({"lambda": lambda_mult, "candidates": max(k, fetch_k)})
-        rows = self._db.execute(
-            f"SELECT d.document_id, d.text, d.metadata FROM mmr(?, ?, ?, ?) AS m JOIN {self._table} AS d ON d.id = m.id "
-            "ORDER BY m.rank",
-            (self._index, serialize_float32(embedding), k, options),
-        )
-        return [self._document(*row) for row in rows]
+        """``k`` documents near a vector and different from each other, of the ``fetch_k`` nearest that pass the filter."""
+        found = self._rows(embedding, max(k, fetch_k), filter)
+        chosen = diverse(self._db, self._metric, [(row[4], row[3]) for row in found], k, lambda_mult)
+        return [self._document(*found[i][:3]) for i in chosen]
 
     @classmethod
     def from_texts(

@@ -28,19 +28,21 @@ from llama_index.core.vector_stores.types import (
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from ._connect import connect
+from ._stores import METRICS, VALUE, diverse, quoted
 from ._vectors import serialize_float32
 
-_METRICS = ("cosine", "l2", "dot")
 # What each operator means of the metadata at :key, as LlamaIndex means it: a value that is missing is different from all
-# others, and in no other relation to them. json_each gives the elements of a list, or a single value as itself.
-_VALUE = "json_extract(d.metadata, :key)"
+# others, and in no other relation to them. A list holds its elements, a single value itself.
 _ONE = "json_extract(:wanted, '$')"
-_ORDERED = f"(typeof({_VALUE}) = 'text') = (typeof({_ONE}) = 'text') AND {_VALUE}"
-_HELD = "SELECT 1 FROM json_each(d.metadata, :key) AS held"
-_AMONG = f"EXISTS (SELECT 1 FROM json_each(:wanted) AS wanted WHERE wanted.value = {_VALUE})"
+_ORDERED = f"(typeof({VALUE}) = 'text') = (typeof({_ONE}) = 'text') AND {VALUE}"
+_HELD = (
+    "SELECT 1 FROM json_each(d.metadata) AS entry JOIN "
+    "json_each(CASE entry.type WHEN 'array' THEN entry.value ELSE json_array(entry.value) END) AS held ON entry.key = :key"
+)
+_AMONG = f"EXISTS (SELECT 1 FROM json_each(:wanted) AS wanted WHERE wanted.value = {VALUE})"
 _OPERATORS = {
-    FilterOperator.EQ: f"{_VALUE} = {_ONE}",
-    FilterOperator.NE: f"coalesce({_VALUE} <> {_ONE}, 1)",
+    FilterOperator.EQ: f"{VALUE} = {_ONE}",
+    FilterOperator.NE: f"coalesce({VALUE} <> {_ONE}, 1)",
     FilterOperator.GT: f"{_ORDERED} > {_ONE}",
     FilterOperator.LT: f"{_ORDERED} < {_ONE}",
     FilterOperator.GTE: f"{_ORDERED} >= {_ONE}",
@@ -48,19 +50,15 @@ _OPERATORS = {
     FilterOperator.IN: _AMONG,
     FilterOperator.NIN: f"NOT {_AMONG}",
     FilterOperator.ANY: f"EXISTS ({_HELD} JOIN json_each(:wanted) AS wanted ON wanted.value = held.value)",
-    FilterOperator.ALL: f"{_VALUE} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM json_each(:wanted) AS wanted "
+    FilterOperator.ALL: f"{VALUE} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM json_each(:wanted) AS wanted "
     f"WHERE NOT EXISTS ({_HELD} WHERE held.value = wanted.value))",
     FilterOperator.CONTAINS: f"EXISTS ({_HELD} WHERE held.value = {_ONE})",
-    FilterOperator.TEXT_MATCH: f"instr({_VALUE}, {_ONE}) > 0",
-    FilterOperator.TEXT_MATCH_INSENSITIVE: f"instr(lower({_VALUE}), lower({_ONE})) > 0",
-    FilterOperator.IS_EMPTY: f"coalesce({_VALUE}, '') IN ('', '[]')",
+    FilterOperator.TEXT_MATCH: f"instr({VALUE}, {_ONE}) > 0",
+    FilterOperator.TEXT_MATCH_INSENSITIVE: f"instr(lower({VALUE}), lower({_ONE})) > 0",
+    FilterOperator.IS_EMPTY: f"coalesce({VALUE}, '') IN ('', '[]')",
 }
 _TAKE_LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 _TAKE_TEXT = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 class SQLiteAnnoyVectorStore(BasePydanticVectorStore):
@@ -86,23 +84,24 @@ class SQLiteAnnoyVectorStore(BasePydanticVectorStore):
     _index: str = PrivateAttr()
 
     def __init__(self, path: str = ":memory:", table: str = "nodes", metric: str = "cosine", **kwargs: Any) -> None:
-        if metric not in _METRICS:
-            raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(_METRICS)}")
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}")
         super().__init__(**{**kwargs, "path": path, "table": table, "metric": metric})
-        self._name = _quoted(table)
+        self._name = quoted(table)
         self._index = f"{table}_index"
         self._db = connect(path)
         self._db.execute(
             f"CREATE TABLE IF NOT EXISTS {self._name}(id INTEGER PRIMARY KEY, node_id TEXT NOT NULL UNIQUE, ref_doc_id TEXT, "
             "text TEXT NOT NULL, metadata TEXT NOT NULL, vector BLOB NOT NULL)"
         )
-        self._db.execute(f"CREATE INDEX IF NOT EXISTS {_quoted(table + '_ref_doc_id')} ON {self._name}(ref_doc_id)")
+        self._db.execute(f"CREATE INDEX IF NOT EXISTS {quoted(table + '_ref_doc_id')} ON {self._name}(ref_doc_id)")
         self._db.execute(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS {_quoted(self._index)} USING annoy({self._name}, vector, metric={metric})"
+            f"CREATE VIRTUAL TABLE IF NOT EXISTS {quoted(self._index)} USING annoy({self._name}, vector, metric={metric})"
         )
 
     @classmethod
     def class_name(cls) -> str:
+        """The name by which LlamaIndex stores what it is."""
         return "SQLiteAnnoyVectorStore"
 
     @property
@@ -126,7 +125,7 @@ class SQLiteAnnoyVectorStore(BasePydanticVectorStore):
                         node.node_id,
                         node.ref_doc_id,
                         node.get_content(metadata_mode=MetadataMode.NONE),
-                        json.dumps(metadata),
+                        json.dumps(metadata, allow_nan=False),
                         serialize_float32(node.get_embedding()),
                     ),
                 )
@@ -154,7 +153,7 @@ class SQLiteAnnoyVectorStore(BasePydanticVectorStore):
 
     def refresh(self) -> None:
         """Takes what has changed into the index."""
-        name = _quoted(self._index)
+        name = quoted(self._index)
         self._db.execute(f"INSERT INTO {name}({name}) VALUES ('refresh')")
 
     # Reading.
@@ -168,31 +167,27 @@ class SQLiteAnnoyVectorStore(BasePydanticVectorStore):
         return [_node(*row) for row in rows]
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes nearest to an embedding; in mode ``mmr`` (without filters) ones that differ from each other, too."""
+        """The nodes nearest to an embedding; in mode ``mmr`` ones that differ from each other, too."""
         if query.query_embedding is None:
             raise ValueError("the query has no embedding: expected VectorStoreQuery(query_embedding=...)")
         vector = serialize_float32(query.query_embedding)
         # An index made from a store asks with an empty list of ids, and means all.
         where, values = self._where(query.node_ids or None, query.doc_ids or None, query.filters)
-        if query.mode == VectorStoreQueryMode.DEFAULT:
-            rows = self._db.execute(
-                f"SELECT d.node_id, d.text, d.metadata, n.distance FROM knn_annoy(?, ?) AS n JOIN {self._name} AS d "
-                f"ON d.id = n.rowid WHERE {where} LIMIT ?",
-                (self._index, vector, *values, query.similarity_top_k),
-            )
-        elif query.mode == VectorStoreQueryMode.MMR:
-            if values:
-                raise ValueError("a query in mode mmr takes no filters: expected mode default")
-            balance = 0.5 if query.mmr_threshold is None else query.mmr_threshold
-            options = {"lambda": balance, "candidates": kwargs.get("mmr_prefetch_k") or 4 * query.similarity_top_k}
-            rows = self._db.execute(
-                f"SELECT d.node_id, d.text, d.metadata, m.distance FROM mmr(?, ?, ?, ?) AS m JOIN {self._name} AS d "
-                "ON d.id = m.id ORDER BY m.rank",
-                (self._index, vector, query.similarity_top_k, json.dumps(options)),
-            )
-        else:
+        is_mmr = query.mode == VectorStoreQueryMode.MMR
+        if not is_mmr and query.mode != VectorStoreQueryMode.DEFAULT:
             raise ValueError(f"mode {query.mode.value!r} of a query is not there: expected default or mmr")
+        k = query.similarity_top_k
+        candidates = max(k, kwargs.get("mmr_prefetch_k") or 4 * k) if is_mmr else k
+        rows = self._db.execute(
+            f"SELECT d.node_id, d.text, d.metadata, n.distance{', d.vector' if is_mmr else ''} "
+            f"FROM knn_annoy(?, ?) AS n JOIN {self._name} AS d ON d.id = n.rowid WHERE {where} LIMIT ?",
+            (self._index, vector, *values, candidates),
+        )
         found = list(rows)
+        if is_mmr:
+            balance = 0.5 if query.mmr_threshold is None else query.mmr_threshold
+            chosen = diverse(self._db, self.metric, [(row[4], row[3]) for row in found], k, balance)
+            found = [found[i][:4] for i in chosen]
         return VectorStoreQueryResult(
             nodes=[_node(text, metadata) for _, text, metadata, _ in found],
             similarities=[self._similarity(distance) for *_, distance in found],
@@ -243,9 +238,7 @@ def _filter(one: MetadataFilter) -> tuple[str, list[Any]]:
     for operators, kind, name in ((_TAKE_LISTS, list, "a list"), (_TAKE_TEXT, str, "a text")):
         if one.operator in operators and not isinstance(one.value, kind):
             raise ValueError(f"filter {one.operator.value!r} of {one.key!r}: expected {name}, got {one.value!r}")
-    if '"' in one.key:
-        raise ValueError(f"filter of {one.key!r}: a key with a double quote can't be filtered by")
-    given = {":key": f'$."{one.key}"', ":wanted": json.dumps(one.value)}
+    given = {":key": one.key, ":wanted": json.dumps(one.value)}
     values: list[Any] = []
 
     def bind(name: re.Match[str]) -> str:

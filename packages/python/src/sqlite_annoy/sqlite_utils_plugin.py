@@ -1,21 +1,29 @@
 """Plugin of sqlite-utils: every database it opens has the extension, and ``sqlite-utils annoy-index`` makes an index."""
 from __future__ import annotations
 
+import sqlite3
+import warnings
 from typing import Any
 
 import click
 from sqlite_utils import Database, hookimpl
 
-from ._load import load
+from ._load import ExtensionsUnavailable, load
 
 
 @hookimpl
 def prepare_connection(conn: Any) -> None:
-    load(conn)
+    """Loads the extension; where that can't be, sqlite-utils goes on without it."""
+    try:
+        load(conn)
+    except (ExtensionsUnavailable, sqlite3.OperationalError) as error:
+        warnings.warn(f"sqlite-utils goes on without sqlite-annoy: {error}", RuntimeWarning, stacklevel=2)
 
 
 @hookimpl
 def register_commands(cli: Any) -> None:
+    """Adds ``annoy-index``."""
+
     @cli.command(name="annoy-index")
     @click.argument("path", type=click.Path(exists=True, dir_okay=False))
     @click.argument("table")

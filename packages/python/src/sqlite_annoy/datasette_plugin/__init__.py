@@ -37,6 +37,7 @@ def _authorise(action: int, first: Any, second: Any, database: Any, trigger: Any
 
 @hookimpl
 def prepare_connection(conn: Any, database: str, datasette: Any) -> None:
+    """Loads the extension, and refuses what visitors must not call."""
     load(conn)
     if not (datasette.plugin_config("sqlite-annoy") or {}).get("allow_all"):
         conn.set_authorizer(_authorise)
@@ -126,16 +127,20 @@ def _shown(value: Any) -> Any:
 
 @hookimpl
 def register_routes() -> list[tuple[str, Any]]:
+    """The search page."""
     return [(r"^/-/nearest/(?P<database>[^/]+)/(?P<index>[^/]+)$", _nearest)]
 
 
 @hookimpl
 def extra_template_vars(datasette: Any) -> dict[str, Any]:
+    """For templates: ``sqlite_annoy_url(database, index)``, the path of a search page."""
     return {"sqlite_annoy_url": lambda database, index: datasette.urls.path(f"/-/nearest/{database}/{index}")}
 
 
 @hookimpl
 def table_actions(datasette: Any, actor: Any, database: str, table: str) -> Any:
+    """A table with an index has links to its search pages in its menu."""
+
     async def links() -> list[dict[str, str]]:
         indexes = await _indexes(datasette.get_database(database))
         return [
