@@ -7,8 +7,8 @@
     python benches/ann_vs_peers.py --fashion                    # Debian: apt-get install dataset-fashion-mnist
     python benches/ann_vs_peers.py --growth                     # cost of a query at 10,000, 100,000 and 1,000,000 rows
     python benches/ann_vs_peers.py --npy base.npy queries.npy   # your own float32 rows
-    pip install doltlite sqliteai-vector                        # the extensions vec1 and sqlite-vector
-    python benches/ann_vs_peers.py --peers exact,vec1,sqlite-vector --rows 50000 --queries 500
+    pip install sqlite-vec doltlite sqliteai-vector             # other extensions; doltlite carries vec1
+    python benches/ann_vs_peers.py --peers exact,sqlite-vec,vec1,sqlite-vector --rows 50000 --queries 500
 
 One thread, one query at a time, queries that are not in the index, in random order; builds use all cores. Every query
 is timed alone, the best of two passes counts. The truth is an exact search in float64. Each peer has a process of its own:
@@ -118,6 +118,31 @@ class OursExact(Ours):
 
     def search(self, query, setting):
         return self.exact(query, self.cosine)
+
+
+class SqliteVec:
+    """sqlite-vec's table, which scans all rows."""
+
+    name = "sqlite-vec, vec0 (SQL)"
+
+    def build(self, base, cosine):
+        import apsw, sqlite_vec
+        self.folder = tempfile.TemporaryDirectory()
+        self.db = apsw.Connection(self.folder.name + "/bench.db")
+        self.db.enable_load_extension(True)
+        self.db.load_extension(sqlite_vec.loadable_path())
+        metric = "cosine" if cosine else "l2"
+        self.db.execute(f"CREATE VIRTUAL TABLE t USING vec0(v float[{base.shape[1]}] distance_metric={metric})")
+        with self.db:
+            self.db.executemany("INSERT INTO t(rowid, v) VALUES(?, ?)", ((i, v.tobytes()) for i, v in enumerate(base)))
+        self.db.execute("BEGIN")
+        return 0.0
+
+    def settings(self):
+        return [None]
+
+    def search(self, query, setting):
+        return [row[0] for row in self.db.execute("SELECT rowid FROM t WHERE v MATCH ? AND k = ?", (query.tobytes(), K))]
 
 
 class Vec1:
@@ -340,7 +365,7 @@ def main():
     options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
     options.add_argument("--metric", choices=["cosine", "l2"], default="cosine")
     options.add_argument("--queries", type=int, default=3000)
-    options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy, exact, vec1, sqlite-vector")
+    options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy, exact, sqlite-vec, vec1, sqlite-vector")
     options.add_argument("--rows", type=int, help="the first so many")
     options.add_argument("--store", default="f32", help="of f32, f16, none: one index for each")
     options.add_argument("--svg", help="file for the plot")
@@ -368,6 +393,7 @@ def main():
         "faiss": [Faiss(f"IVF{lists},PQ{half}x4fsr,RFlat")],
         "annoy": [Annoy(100)],
         "exact": [OursExact(options.library)],
+        "sqlite-vec": [SqliteVec()],
         "vec1": [Vec1(lists // 2, base.shape[1])],
         "sqlite-vector": [SqliteVector(False), SqliteVector(True)],
     }

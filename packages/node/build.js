@@ -1,5 +1,5 @@
 // Puts the library of this machine into library/<platform>-<arch>/. SQLITE_ANNOY_LIBRARY names one that has been built already;
-// copies of other machines' libraries may lie beside it when a package for several is packed.
+// copies of other machines' libraries may lie beside it when a package for several is packed. Licences go along.
 "use strict";
 const { execFileSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -17,3 +17,6 @@ fs.mkdirSync(folder, { recursive: true });
 const copy = path.join(folder, libraryName());
 fs.copyFileSync(library, copy);
 if (process.platform === "linux") execFileSync("strip", ["--strip-unneeded", copy]);
+for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) fs.copyFileSync(path.join(root, name), path.join(__dirname, "library", name));
+const notices = execFileSync("python3", [path.join(root, ".ci", "licences.py"), "--texts"], { maxBuffer: 1 << 26 });
+fs.writeFileSync(path.join(__dirname, "library", "LICENSES-OF-DEPENDENCIES"), notices);

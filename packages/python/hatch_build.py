@@ -1,7 +1,7 @@
 """Builds the library by cargo and puts it into the wheel.
 
 The library uses no Python, so one wheel serves every Python 3 of a platform. On Linux its tag names the newest glibc symbol that
-the library needs. SQLITE_ANNOY_LIBRARY names a library that has been built already.
+the library needs. SQLITE_ANNOY_LIBRARY names a library that has been built already. Licences go where installers look for them.
 """
 import os
 import re
@@ -49,6 +49,11 @@ class BuildLibrary(BuildHookInterface):
         if shutil.which("strip") and sys.platform == "linux":
             subprocess.run(["strip", "--strip-unneeded", copy], check=True)
         build_data["force_include"][str(copy)] = f"sqlite_annoy/{name}"
+        notices = Path(self.folder, "LICENSES-OF-DEPENDENCIES")
+        with open(notices, "wb") as out:
+            subprocess.run([sys.executable, self.root_folder / ".ci/licences.py", "--texts"], check=True, stdout=out)
+        for licence in (self.root_folder / "LICENSE-MIT", self.root_folder / "LICENSE-APACHE", notices):
+            build_data["force_include"][str(licence)] = f"sqlite_annoy-{self.metadata.version}.dist-info/licenses/{licence.name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag(copy)}"
 
@@ -56,8 +61,12 @@ class BuildLibrary(BuildHookInterface):
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
 
+    @property
+    def root_folder(self):
+        """The repository."""
+        return Path(self.root).parent.parent
+
     def build(self):
-        root = Path(self.root).parent.parent
-        subprocess.run(["cargo", "build", "--release", "--lib"], cwd=root, check=True)
-        target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+        subprocess.run(["cargo", "build", "--release", "--lib"], cwd=self.root_folder, check=True)
+        target = Path(os.environ.get("CARGO_TARGET_DIR", self.root_folder / "target"))
         return target / "release" / NAMES.get(sys.platform, "libsqlite_annoy.so")

@@ -1,4 +1,5 @@
 """Loading into every kind of connection, and vectors on their way in and out."""
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -59,6 +60,28 @@ def test_sqlalchemy_engines_and_connections_answer(file):
         with engine.connect() as connection:
             assert connection.execute(sqlalchemy.text(QUESTION)).scalar() == 5.0
         engine.dispose()
+
+
+def test_async_engines_answer_and_their_driver_is_told_how(file):
+    sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
+    aiosqlite = pytest.importorskip("aiosqlite")
+    from sqlalchemy import text
+
+    async def ask():
+        engine = sqlalchemy.create_async_engine(f"sqlite+aiosqlite:///{file('a.db')}")
+        sqlite_annoy.load(engine)
+        async with engine.connect() as connection:
+            answer = (await connection.execute(text(QUESTION))).scalar()
+        await engine.dispose()
+        async with aiosqlite.connect(":memory:") as driver:
+            with pytest.raises(TypeError, match="await db.load_extension"):
+                sqlite_annoy.load(driver)
+            await driver.enable_load_extension(True)
+            await driver.load_extension(sqlite_annoy.loadable_path())
+            async with driver.execute(QUESTION) as rows:
+                return answer, (await rows.fetchone())[0]
+
+    assert asyncio.run(ask()) == (5.0, 5.0)
 
 
 def test_sqlite_utils_databases_answer():

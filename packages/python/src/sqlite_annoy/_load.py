@@ -1,6 +1,7 @@
 """Where the library is, and how each kind of connection loads it."""
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -39,8 +40,8 @@ def loadable_path() -> str:
 def load(connection: Any) -> None:
     """Loads the extension into a connection.
 
-    Takes a connection of ``sqlite3`` or ``apsw``, a ``sqlite_utils.Database``, or an ``Engine`` or ``Connection`` of SQLAlchemy (an
-    engine: into every connection it opens from now on). Loading twice does no harm.
+    Takes a connection of ``sqlite3`` or ``apsw``, a ``sqlite_utils.Database``, or an ``Engine``, ``AsyncEngine`` or ``Connection`` of
+    SQLAlchemy (an engine: into every connection it opens from now on). Loading twice does no harm.
 
     Raises :class:`ExtensionsUnavailable` when the connection can't load extensions.
     """
@@ -50,6 +51,11 @@ def load(connection: Any) -> None:
             connection.loadextension(loadable_path())
         finally:
             connection.enableloadextension(False)
+    elif inspect.iscoroutinefunction(getattr(connection, "load_extension", None)):
+        raise TypeError(
+            f"a connection of {type(connection).__module__} must be awaited: await db.enable_load_extension(True), then "
+            "await db.load_extension(sqlite_annoy.loadable_path())"
+        )
     elif hasattr(connection, "load_extension"):  # sqlite3, and what looks like it
         connection.enable_load_extension(True)
         try:
@@ -72,14 +78,30 @@ def load(connection: Any) -> None:
 def _load_sqlalchemy(target: Any) -> None:
     if target.dialect.name != "sqlite":
         raise TypeError(f"expected a SQLAlchemy engine of sqlite, got one of {target.dialect.name}")
+    target = getattr(target, "sync_engine", target)
     if hasattr(target, "connection"):  # a Connection
-        load(target.connection.driver_connection)
+        _load_dbapi(target.connection.dbapi_connection)
         return
     from sqlalchemy import event
 
     def on_connect(dbapi_connection: Any, record: Any) -> None:
-        load(getattr(record, "driver_connection", None) or dbapi_connection)
+        _load_dbapi(dbapi_connection)
 
     event.listen(target, "connect", on_connect)
     # Connections that the pool opened before would lack the extension.
     target.dispose()
+
+
+def _load_dbapi(connection: Any) -> None:
+    if not hasattr(connection, "run_async"):
+        load(connection)
+        return
+
+    async def load_there(driver: Any) -> None:
+        await driver.enable_load_extension(True)
+        try:
+            await driver.load_extension(loadable_path())
+        finally:
+            await driver.enable_load_extension(False)
+
+    connection.run_async(load_there)
