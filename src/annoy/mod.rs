@@ -20,6 +20,24 @@
 //! * [`read`]: opening a file. Annoy follows every number in it unseen; here all are checked first.
 //! * [`split`]: a plane between rows.
 //! * [`mod@write`]: trees over rows, and the file.
+//!
+//! ```
+//! use sqlite_annoy::annoy::{self, AnnoyFile, AnnoyMetric, Trees};
+//! use sqlite_annoy::{forest::Vectors, job::Job};
+//!
+//! // Items 0, 1 and 4, of two components.
+//! let vectors = Vectors { dim: 2, ids: &[0, 1, 4], rows: &[1.0, 0.0, 0.5, 0.5, 0.0, 1.0] };
+//! let trees = Trees { metric: AnnoyMetric::Angular, trees: 10, seed: 1, threads: 1 };
+//! let mut bytes = Vec::new();
+//! annoy::write(&vectors, &trees, &mut bytes, &Job::new())?; // AnnoyIndex(2, "angular").load(...) reads this
+//!
+//! let file = AnnoyFile::open(&bytes, 2, AnnoyMetric::Angular)?;
+//! assert_eq!((file.len(), file.numbers(), file.trees()), (3, 5, 10));
+//! assert_eq!((file.vector(1), file.vector(2)), (Some(vec![0.5, 0.5]), None));
+//! let error = AnnoyFile::open(&bytes[..bytes.len() - 1], 2, AnnoyMetric::Angular).unwrap_err();
+//! assert!(error.to_string().contains("not a whole file of Annoy"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod layout;
 mod read;

@@ -10,6 +10,27 @@
 //! As gensim has them, also in who receives which share of an error (see [`CbowGradient`]). Beyond the ends of a document
 //! the concatenation has the vector of a word that does not exist. A document that is inferred is trained in the same way,
 //! with words and output vectors as they are: the same text gives the same vector, always.
+//!
+//! ```
+//! use sqlite_annoy::embed::{doc2vec::{Doc2vec, Doc2vecOptions}, documents::DocumentReader, strict_json};
+//! use sqlite_annoy::{job::Job, kernel};
+//!
+//! let given = strict_json::object(r#"{"vector_size": 16, "min_count": 1, "epochs": 20, "dm": 0}"#)?;
+//! let options = Doc2vecOptions::from_pairs(given, &[])?;
+//! let mut reader = DocumentReader::new(&options.base);
+//! for (key, text) in [(7, "the moon at night"), (8, "a star at night"), (9, "bread and butter")] {
+//!     reader.add(key, text, || Ok(()))?;
+//! }
+//! let (vocabulary, documents) = reader.finish()?;
+//! let mut model = Doc2vec::new(vocabulary, &options)?;
+//! let vectors = model.train(&documents, kernel::level(), &Job::new())?;
+//! assert_eq!((vectors.n_rows(), vectors.dim(), documents.keys()), (3, 16, &[7, 8, 9][..]));
+//!
+//! let words: Vec<_> = "moon and star".split(' ').filter_map(|word| model.vocabulary.find(word)).collect();
+//! let vector = model.infer(&words, &options.base, kernel::level(), &Job::new())?;
+//! assert_eq!(vector, model.infer(&words, &options.base, kernel::level(), &Job::new())?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};

@@ -29,6 +29,52 @@
 //! * [`topk`]: the k best so far.
 //!
 //! The core knows neither SQLite nor files: bytes come as anything that is `AsRef<[u8]>`, the map stays outside.
+//!
+//! A file is written once, and read where it lies. Here a search among some rows only:
+//!
+//! ```
+//! use sqlite_annoy::forest::{self, Ask, BuildOptions, Forest, RowSet, Scratch, Stats, VectorStore, Vectors};
+//! use sqlite_annoy::{job::Job, vector::Metric};
+//!
+//! // 5,000 points on a spiral, of three dimensions.
+//! let point = |i: i64| [(i as f32 * 0.01).sin(), (i as f32 * 0.01).cos(), i as f32 * 0.001];
+//! let ids: Vec<i64> = (0..5000).collect();
+//! let rows: Vec<f32> = ids.iter().flat_map(|&i| point(i)).collect();
+//! let vectors = Vectors { dim: 3, ids: &ids, rows: &rows };
+//! let options = BuildOptions { metric: Metric::L2, trees: 1, seed: 1, threads: 2, store: VectorStore::F32 };
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("spiral.annoy");
+//! let mut out = std::io::BufWriter::new(std::fs::File::create(&path)?);
+//! forest::build(&vectors, &options, &Job::new())?.write_to(&mut out)?;
+//! out.into_inner()?;
+//!
+//! // SAFETY: nobody changes the file while it is mapped.
+//! let map = unsafe { memmap2::Mmap::map(&std::fs::File::open(&path)?)? };
+//! let forest = Forest::open(map)?;
+//! assert_eq!((forest.len(), forest.dim()), (5000, 3));
+//! let even = RowSet::new((0..5000).step_by(2).collect());
+//! let hidden = Default::default();
+//! let ask = Ask { among: Some(&even), ..Ask::nearest(3, &hidden) };
+//! let near = forest.exact_with(&point(701), &ask, &mut Scratch::default(), &mut Stats::default());
+//! assert_eq!(near[0].rowid % 2, 0);
+//! assert!((near[0].rowid - 701).abs() == 1 && near[0].distance < 0.02);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Rows that are in no file are scanned:
+//!
+//! ```
+//! use sqlite_annoy::forest::{RowScan, TopK};
+//! use sqlite_annoy::vector::Metric;
+//!
+//! let scan = RowScan::new(Metric::Cosine, vec![1.0, 0.2]);
+//! let mut best = TopK::new(2);
+//! for (rowid, row) in [(1, [1.0, 0.0]), (2, [0.0, 1.0]), (3, [1.0, 1.0])] {
+//!     assert!(scan.push(rowid, &row, &mut best), "all components are numbers");
+//! }
+//! assert_eq!(best.into_sorted().iter().map(|hit| hit.rowid).collect::<Vec<_>>(), [1, 3]);
+//! ```
 
 mod among;
 mod batch;

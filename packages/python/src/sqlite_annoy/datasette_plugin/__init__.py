@@ -80,7 +80,9 @@ async def _nearest(request: Any, datasette: Any) -> Any:
     (_, table, column), = found
     if not await _may_view(datasette, request.actor, database, table):
         raise Forbidden(f"view-table {table}")
-    model = (datasette.plugin_config("sqlite-annoy", database=database) or {}).get("model")
+    # The second: Datasette 1.0a41 does not fall back to it where a database has settings of another kind.
+    settings = datasette.plugin_config("sqlite-annoy", database=database) or datasette.plugin_config("sqlite-annoy") or {}
+    model = settings.get("model")
     text, like = request.args.get("q") or "", request.args.get("like") or ""
     page: dict[str, Any] = {
         "database": database, "index": name, "table": table, "model": model, "q": text, "like": like, "error": None,
