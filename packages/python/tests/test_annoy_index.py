@@ -195,6 +195,24 @@ def test_an_item_can_be_changed_before_the_build():
     assert index.get_item_vector(0) == [1, 1] and index.get_n_items() == 1
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_items_that_are_added_after_the_build_are_found_and_saved(rng, file, on_disk):
+    rows = rows_of("angular", rng, 60, 6)
+    index = AnnoyIndex(6, "angular")
+    if on_disk:
+        index.on_disk_build(file("a.db"))
+    for i, row in enumerate(rows[:50]):
+        index.add_item(i, row)
+    index.build(4)
+    for i, row in enumerate(rows[50:], 50):
+        index.add_item(i, row)
+    assert index.get_n_items() == 60 and index.get_nns_by_item(57, 1) == [57]
+    index.save(file("a.db"))
+    other = AnnoyIndex(6, "angular")
+    other.load(file("a.db"))
+    assert other.get_n_items() == 60 and other.get_nns_by_item(57, 1) == [57]
+
+
 def test_order_of_calls(rng, file):
     rows = rows_of("angular", rng, 20, 5)
     index = AnnoyIndex(5, "angular")

@@ -35,6 +35,7 @@ class AnnoyIndex:
       a file of the index beside it. ``load`` opens such a database, and files that Annoy saved. ``save_annoy`` writes a file that Annoy loads.
     * Without ``search_k`` a search looks at as much as it needs to find .95 of the neighbours, whatever the number of trees.
       Small indexes, those of manhattan, and those that are not built yet are searched exactly.
+    * Items can be added after ``build`` as well, and are found at once.
     * A damaged file is an error, or is answered from the table, and never ends the process.
     """
 
@@ -130,6 +131,8 @@ class AnnoyIndex:
 
     def _end_filling(self) -> None:
         if self._is_filling:
+            # Items may be added to an index that is built: it follows its table.
+            self._db.execute("UPDATE annoy_settings SET value = ? WHERE key = 'items'", (self._n_items,))
             self._db.execute("COMMIT")
             self._is_filling = False
 
@@ -172,6 +175,7 @@ class AnnoyIndex:
         if not fn:
             raise OSError("Unable to open: the name is empty")
         fn = os.fspath(fn)
+        self._end_filling()
         if self._path == os.path.abspath(fn):
             return True
         partial = f"{fn}.partial-{os.getpid()}"
