@@ -1,108 +1,26 @@
 """Shards and searches on Spark, in processes of its own (`local-cluster`), beside one database with all rows.
 
-SPARK_SEED gives other data. Skipped where pyspark is not installed: `pip install 'sqlite-annoy[spark]'`.
+SPARK_SEED gives other data. Skipped where pyspark or Java is not installed: `pip install 'sqlite-annoy[spark]'`.
 """
+import itertools
 import json
 import os
-import random
-import signal
-import sys
-import threading
-import time
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed: pip install 'sqlite-annoy[spark]', and Java 17")
+if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+    pytest.skip("there is no Java: install 17", allow_module_level=True)
 
-from pyspark.sql import SparkSession  # noqa: E402
 from pyspark.sql import types as T  # noqa: E402
 
+from spark_cluster import DIM, K, QUERIES, ROWS, SEED, answers, clusters, frame, recall, single  # noqa: E402
 from sqlite_annoy import spark as annoy  # noqa: E402
 from sqlite_annoy._connect import connect  # noqa: E402
 from sqlite_annoy.spark.shards import Shard, Shards, distances  # noqa: E402
-
-SEED = int(os.environ.get("SPARK_SEED", random.randrange(10**6)))
-DIM, ROWS, QUERIES, K = 16, 6000, 120, 10
-
-
-@pytest.fixture(scope="session")
-def spark():
-    print(f"SPARK_SEED={SEED}")
-    # Else executors take the first python3 they find.
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    session = (
-        SparkSession.builder.master("local-cluster[2,1,1024]")
-        .appName("sqlite-annoy")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.executorEnv.PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-        .config("spark.executorEnv.SQLITE_ANNOY_PATH", os.environ.get("SQLITE_ANNOY_PATH", ""))
-        .getOrCreate()
-    )
-    yield session
-    session.stop()
-
-
-def clusters(random, n):
-    """Rows around forty centres, a few of them twice, so that there are ties."""
-    centres = random.standard_normal((40, DIM)) * 3
-    rows = (centres[random.integers(40, size=n)] + random.standard_normal((n, DIM)) * 0.6).astype(np.float32)
-    rows[-n // 20:] = rows[: n // 20]
-    return rows
-
-
-class Data:
-    def __init__(self, spark, folder):
-        rng = np.random.default_rng(SEED)
-        every = clusters(rng, ROWS + QUERIES)
-        order = rng.permutation(len(every))
-        self.rows, self.asked = every[order[:ROWS]], every[order[ROWS:]]
-        self.rows[7] = 0
-        self.asked[5] = 0
-        self.asked[6] = self.rows[6]
-        self.ids = rng.choice(10**12, size=ROWS, replace=False) - 5 * 10**11
-        schema = "id bigint, vector array<float>, title string, heavy boolean, weight double"
-        self.table = [
-            (int(i), v.tolist(), f"title {i}", bool(i % 2), float(i) / 3) for i, v in zip(self.ids, self.rows)
-        ]
-        self.df = spark.createDataFrame(self.table, schema).repartition(5)
-        self.queries = spark.createDataFrame(
-            [(f"q{i}", v.tolist()) for i, v in enumerate(self.asked)], "id string, vector array<double>"
-        ).repartition(3)
-        self.db = connect(os.path.join(folder, "single.db"))
-        self.db.execute("CREATE TABLE items(id INTEGER PRIMARY KEY, vector BLOB)")
-        self.db.execute("BEGIN")
-        self.db.executemany("INSERT INTO items VALUES (?, ?)", ((int(i), v.tobytes()) for i, v in zip(self.ids, self.rows)))
-        self.db.execute("COMMIT")
-
-    def truth(self, metric, k=K):
-        """{query: [(id, distance), ...]} by knn_exact over one table."""
-        sql = "SELECT rowid, distance FROM knn_exact('items', 'vector', ?, ?, ?) ORDER BY distance, rowid"
-        options = json.dumps({"metric": metric})
-        return {f"q{i}": self.db.execute(sql, (v.tobytes(), k, options)).fetchall() for i, v in enumerate(self.asked)}
-
-
-@pytest.fixture(scope="session")
-def data(spark, tmp_path_factory):
-    return Data(spark, str(tmp_path_factory.mktemp("single")))
-
-
-def answers(found):
-    """{query: [(id, distance), ...]} in order of rank."""
-    out = {}
-    for row in sorted(found.select("query", "rank", "id", "distance").collect()):
-        assert row["rank"] == len(out.setdefault(row["query"], [])) + 1
-        out[row["query"]].append((row["id"], row["distance"]))
-    return out
-
-
-def recall(found, truth):
-    right = sum(len({i for i, _ in found.get(q, [])} & {i for i, _ in rows}) for q, rows in truth.items())
-    return right / sum(map(len, truth.values()))
 
 
 @pytest.mark.parametrize("by", ["hash", "centroid"])
@@ -115,20 +33,33 @@ def test_exact_answers_are_those_of_one_database_to_the_last_bit(data, tmp_path,
 
 
 @pytest.mark.parametrize("by", ["hash", "centroid"])
-def test_the_recall_that_was_asked_for_is_found_and_distances_are_true(data, tmp_path, by):
-    shards = annoy.write_shards(data.df, str(tmp_path), 3, by=by)
-    truth = data.truth("cosine")
-    found = answers(annoy.knn(data.queries, shards, K, recall=0.95))
-    measured = recall(found, truth)
-    print(f"recall {measured:.4f} of .95")
-    assert measured >= 0.94
-    vectors = dict(zip(map(int, data.ids), data.rows.astype(np.float64)))
-    for query, rows in found.items():
-        assert len(rows) == K
-        q = data.asked[int(query[1:])].astype(np.float64)
-        for i, distance in rows:
-            norms = np.linalg.norm(q) * np.linalg.norm(vectors[i])
-            assert distance == pytest.approx(1 - q @ vectors[i] / norms if norms else 1, abs=1e-6)
+def test_the_recall_that_was_asked_for_is_found_in_shards_whose_forest_is_searched(spark, tmp_path, by):
+    rng = np.random.default_rng(SEED)
+    every = clusters(rng, 60_400, dim=32, centres=200)
+    order = rng.permutation(len(every))
+    rows, asked = every[order[400:]], every[order[:400]]
+    db = single(str(tmp_path / "single.db"), range(len(rows)), rows)
+    pairs = db.execute("SELECT query, rowid FROM knn_exact_batch('items', 'vector', ?, ?)", (asked.tobytes(), K)).fetchall()
+    truth = {q: [(i, None) for query, i in pairs if query == q] for q in range(len(asked))}
+    shards = annoy.write_shards(frame(spark, range(len(rows)), rows), tmp_path / by, 2, by=by)
+    for number, promise in itertools.product(range(len(shards)), (0.9, 0.95, 0.99)):
+        db = connect(shards.database(number), read_only=True)
+        options = json.dumps({"recall": promise})
+        db.execute("SELECT * FROM knn_annoy_batch('items_index', ?, ?, ?)", (asked.tobytes(), K, options)).fetchall()
+        way = db.execute("SELECT value FROM annoy_stats WHERE key = 'answered_by'").fetchall()
+        assert way == [("index",)], f"not its forest: a shard of {shards.shards[number].rows} rows, recall {promise}"
+    queries = frame(spark, range(len(asked)), asked)
+    for promise in (0.9, 0.95, 0.99):
+        found = answers(annoy.knn(queries, shards, K, recall=promise))
+        measured = recall(found, truth)
+        print(f"recall {measured:.4f} of {promise} by {by}, shards of {[s.rows for s in shards.shards]}, SPARK_SEED={SEED}")
+        assert measured >= promise - 0.01
+        for query, nearest in found.items():
+            assert len(nearest) == K
+            there = rows[[i for i, _ in nearest]].astype(np.float64)
+            q = asked[query].astype(np.float64)
+            cosines = there @ q / np.linalg.norm(there, axis=1) / np.linalg.norm(q)
+            assert [d for _, d in nearest] == pytest.approx(1 - cosines, abs=1e-6)
 
 
 def test_a_join_keeps_the_columns_of_both_sides(spark, data, tmp_path):
@@ -147,23 +78,54 @@ def test_a_join_keeps_the_columns_of_both_sides(spark, data, tmp_path):
         assert (row["right_id"], row["distance"]) == truth[f"q{row['number']}"][row["rank"] - 1]
         i = row["right_id"]
         assert (row["title"], row["right_title"], row["heavy"], row["weight"]) == ("left", f"title {i}", bool(i % 2), i / 3)
+    # Of a table with itself, by the same names.
+    ten = data.df.orderBy("id").limit(10).select("id", "vector", "weight")
+    found = annoy.knn_join(ten, str(tmp_path), 1, exact=True, columns=("weight",)).collect()
+    assert len(found) == 10 and {row["rank"] for row in found} == {1}
+    assert all(row["distance"] == 0 and row["right_id"] <= row["id"] and abs(row["weight"] - row["id"] / 3) < 1 for row in found)
+    assert found[0].__fields__ == ["id", "vector", "weight", "right_id", "distance", "rank", "right_weight"]
     with pytest.raises(ValueError, match="expected path="):
         annoy.knn_join(left, data.df, 3)
     with pytest.raises(ValueError, match="can only be given for a DataFrame"):
         annoy.knn_join(left, str(tmp_path), 3, id="number", n=4)
+    with pytest.raises(ValueError, match="left has a column 'rank', which the result adds"):
+        annoy.knn_join(left.withColumnRenamed("title", "Rank"), str(tmp_path), 3, id="number", vector="v")
 
 
 def test_fewer_rows_than_k_null_vectors_and_vectors_of_ml(spark, tmp_path):
     from pyspark.ml.linalg import Vectors, VectorUDT
 
     schema = T.StructType([T.StructField("id", T.IntegerType()), T.StructField("vector", VectorUDT())])
-    df = spark.createDataFrame([(1, Vectors.dense([1.0, 0.0])), (2, None), (3, Vectors.dense([0.0, 1.0]))], schema)
-    shards = annoy.write_shards(df, str(tmp_path / "a"), 4, by="centroid", storage="inline")
-    assert shards.rows == 3
+    sparse = Vectors.sparse(2, [1], [1.0])
+    df = spark.createDataFrame([(1, Vectors.dense([1.0, 0.0])), (2, None), (3, sparse)], schema)
     blob = np.array([1, 0.5], "<f4").tobytes()
     queries = spark.createDataFrame([(1, bytearray(blob)), (2, None)], "id int, vector binary")
+    for by in ("hash", "centroid"):
+        shards = annoy.write_shards(df, str(tmp_path / by), 4, by=by, storage="inline")
+        assert shards.rows == 3
+        for exact in (True, False):
+            found = answers(annoy.knn(queries, shards, 5, exact=exact))
+            assert list(found) == [1] and [i for i, _ in found[1]] == [1, 3]
+    # And as queries.
+    assert sorted(answers(annoy.knn(df, shards, 1, exact=True))) == [1, 3]
+
+
+def test_partitions_shards_and_queries_may_be_empty_and_paths_odd(spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("a folder", "100% #1? größe")
+    # The shard of 1 has only rows without a vector.
+    one, *rest = [[i for i in range(40) if n == spark.sql(f"SELECT pmod(hash({i}L), 2)").first()[0]] for n in (0, 1)]
+    rows = [(i, None if i in one else [float(i), 1.0]) for i in range(40)]
+    df = spark.createDataFrame(rows, "id bigint, vector array<double>").repartition(64, "id")
+    shards = annoy.write_shards(df, path, 2, metric="l2")
+    assert shards.path == str(tmp_path / path) and [shard.rows for shard in shards.shards] == [len(one), len(rest[0])]
+    queries = spark.createDataFrame([(7, [0.0, 1.0])], "id int, vector array<float>")
     for exact in (True, False):
-        assert [i for i, _ in answers(annoy.knn(queries, shards, 5, exact=exact))[1]] == [1, 3]
+        expected = [(i, float(i)) for i in sorted(rest[0])[:3]]
+        assert answers(annoy.knn(queries.repartition(8), path, 3, exact=exact)) == {7: expected}
+        assert annoy.knn(queries.where("id = 0"), path, 3, exact=exact).collect() == []
+    with pytest.raises(ValueError, match="s3://bucket/items is a URL: expected a folder"):
+        annoy.write_shards(df, "s3://bucket/items", 2)
 
 
 def test_bounds_are_never_above_a_distance():
@@ -211,17 +173,27 @@ def test_what_is_published_is_whole_or_the_one_before(spark, data, tmp_path):
     before = sorted(os.listdir(path))
     with pytest.raises(FileExistsError, match="overwrite=True"):
         annoy.write_shards(data.df, path, 2)
-    bad = spark.createDataFrame([(1, [1.0, 2.0]), (2, [1.0])], "id int, vector array<float>")
-    twice = spark.createDataFrame([(1, [1.0, 2.0]), (1, [1.0, 3.0])], "id int, vector array<float>")
-    nobody = spark.createDataFrame([(None, [1.0, 2.0])], "id int, vector array<float>")
-    nan = spark.createDataFrame([(1, [1.0, float("nan")])], "id int, vector array<float>")
-    for df, n, message in [
-        (bad, 1, "4 bytes: expected 8"), (bad, 2, "dimensions|bytes"), (twice, 1, "comes twice"), (nobody, 1, "an id is NULL"),
-        (nan, 1, "(?i)nan"), (bad.limit(0), 2, "empty"),
+    two = [(1, [1.0, 2.0])]
+    nan = float("nan")
+    for rows, by, n, message in [
+        ([*two, (2, [1.0])], "hash", 1, "4 bytes: expected 8"),
+        ([*two, (2, [1.0]), (3, [2.0]), (4, [3.0])], "hash", 2, "dimensions|bytes"),
+        ([*two, (2, [1.0])], "centroid", 2, "bytes|dimensions"),
+        ([*two, (1, [1.0, 3.0])], "hash", 2, "an id comes twice among 1 to 1"),
+        ([*two, (1, [-5.0, 3.0])], "centroid", 2, "id 1 comes twice"),
+        ([(None, [1.0, 2.0])], "hash", 1, "an id is NULL"),
+        ([*two, (None, [1.0, 2.0]), (None, [-5.0, 1.0])], "centroid", 2, "an id is NULL"),
+        ([(1, [1.0, nan])], "hash", 1, "(?i)nan"),
+        ([(1, [1.0, None])], "hash", 1, "NULL component"),
+        ([(1, [])], "hash", 1, "zero-length vectors are not supported"),
+        ([(1, None)], "hash", 1, "no dimensions"),
+        ([(1, None)], "centroid", 1, "there are no vectors"),
+        ([], "hash", 2, "the DataFrame is empty"),
     ]:
+        bad = spark.createDataFrame(rows, "id int, vector array<float>")
         with pytest.raises(Exception, match=message):
-            annoy.write_shards(df, path, n, overwrite=True)
-        assert sorted(os.listdir(path)) == before and annoy.open_shards(path) == first
+            annoy.write_shards(bad, path, n, by=by, overwrite=True)
+        assert sorted(os.listdir(path)) == before and annoy.open_shards(path) == first, message
     second = annoy.write_shards(data.df.limit(60), path, 2, overwrite=True)
     assert second.rows == 60 and annoy.open_shards(path) == second and Path(first.database(0)).exists()
     assert annoy.remove_unlisted(path) == [first.shards[0].folder.split("/")[0]]
@@ -259,8 +231,22 @@ def test_what_cannot_be_asked_is_an_error(spark, data, tmp_path):
     short = spark.createDataFrame([(1, [1.0, 2.0])], "id int, vector array<float>")
     with pytest.raises(Exception, match=r"8 bytes: expected 64 \(16 float32\)"):
         annoy.knn(short, shards, 1).collect()
-    with pytest.raises(Exception, match="comes twice: expected unique"):
-        annoy.knn(data.queries.union(data.queries), shards, 1).collect()
+    with pytest.raises(Exception, match="'q1' comes twice: expected unique"):
+        annoy.knn(data.queries.where("id = 'q1'").union(data.queries), shards, 1).collect()
+    # Two of one name that are sent to different shards.
+    table = [(1, [9.0, 0.0], 0.0), (2, [0.0, 9.0], 0.0)]
+    shards = annoy.write_shards(
+        spark.createDataFrame(table, "id int, vector array<float>, rank double"), tmp_path / "two", 2, by="centroid"
+    )
+    assert len(shards) == 2
+    twice = spark.createDataFrame([(5, [1.0, 0.0]), (5, [0.0, 1.0])], "id int, vector array<float>")
+    with pytest.raises(Exception, match="query 5 comes twice: expected unique"):
+        annoy.knn(twice, shards, 1).collect()
+    with pytest.raises(ValueError, match="'rank' has the name of a column of the result"):
+        annoy.knn(twice, shards, 1, columns=("rank",))
+    shutil.rmtree(tmp_path / "two")
+    with pytest.raises(Exception, match="is missing on .*: expected a path that all executors share"):
+        annoy.knn(twice, shards, 1).collect()
 
 
 def test_a_word2vec_model_of_spark_is_a_model_here(spark, file):
@@ -280,71 +266,3 @@ def test_a_word2vec_model_of_spark_is_a_model_here(spark, file):
     best = db.execute("SELECT word, similarity FROM most_similar('words', 'moon', NULL, 1)").fetchone()
     theirs = model.findSynonyms("moon", 1).first()
     assert best[0] == theirs["word"] and best[1] == pytest.approx(theirs["similarity"], abs=1e-5)
-
-
-def executors():
-    """Pids of the executors that this process's Spark has started."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                line = Path("/proc", entry, "cmdline").read_bytes()
-                parent = int(Path("/proc", entry, "stat").read_text().rsplit(")", 1)[1].split()[1])
-                grand = int(Path("/proc", str(parent), "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError, ValueError):
-                continue
-            if b"CoarseGrainedExecutorBackend" in line and os.getpid() in (parent, grand):
-                found.append(int(entry))
-    return sorted(found)
-
-
-def killing_one(when, job):
-    """Runs ``job``, kills an executor once ``when()`` is true; the result, and how the killing went."""
-    out = {}
-
-    def kill():
-        deadline = time.time() + 120
-        while time.time() < deadline:
-            if when():
-                out["killed"] = executors()[0]
-                os.kill(out["killed"], signal.SIGKILL)
-                return
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    result = job()
-
-    thread.join()
-    assert "killed" in out, "the job was over before an executor could be killed"
-    return result
-
-
-def test_a_killed_executor_changes_nothing(spark, data, tmp_path):
-    calm = annoy.write_shards(data.df, str(tmp_path / "calm"), 8, by="hash")
-    path = tmp_path / "killed"
-
-    def shard_is_being_built():
-        done = list(path.glob("build-*/0*"))
-        return 0 < len(done) < 6 and any(path.glob("build-*/building-*"))
-
-    shards = killing_one(shard_is_being_built, lambda: annoy.write_shards(data.df, str(path), 8, by="hash"))
-    assert [s.rows for s in shards.shards] == [s.rows for s in calm.shards]
-    contents = "SELECT id, vector, title, heavy, weight FROM items ORDER BY id"
-    for number in range(8):
-        one, other = (connect(s.database(number), read_only=True).execute(contents).fetchall() for s in (shards, calm))
-        assert one == other
-    assert not list(path.glob("build-*/building-*")), "what killed tasks left is removed"
-
-    # While queries run: batches are held up between search and merge until the executor is gone.
-    started = tmp_path / "started"
-
-    def marked(batches):
-        for batch in batches:
-            open(started, "w").close()
-            time.sleep(1.0)
-            yield batch
-
-    queries = data.queries.mapInArrow(marked, data.queries.schema)
-    found = killing_one(started.exists, lambda: answers(annoy.knn(queries, shards, K, exact=True)))
-    assert found == data.truth("cosine")

@@ -10,6 +10,8 @@ A task opens a shard, which is mapped, and asks it for many queries at once. It 
 from __future__ import annotations
 
 import json
+import os
+import platform
 from functools import partial
 from typing import Any, Iterator, Optional, Union
 
@@ -25,11 +27,15 @@ AT_ONCE = 512
 # A row that carries what the first step has found, past the second.
 DONE = -1
 ANSWER = ["query", "vector", SHARD, "limit", "found"]
+VECTOR_HASH = "_annoy_vector"
+TWICE = "comes twice: expected unique ids of queries"
+JOINED = ("right_id", "distance", "rank")
+RESULT = ("query", "id", "distance", "rank")
 
 
 def knn(
     queries: Any,
-    shards: Union[Shards, str],
+    shards: Union[Shards, str, "os.PathLike[str]"],
     k: int,
     *,
     id: str = "id",
@@ -52,7 +58,7 @@ def knn(
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    shards = open_shards(shards) if isinstance(shards, str) else shards
+    shards = shards if isinstance(shards, Shards) else open_shards(shards)
     if k < 1:
         raise ValueError(f"k is {k}: expected 1 or more")
     if not 0 < recall <= 1:
@@ -60,6 +66,8 @@ def knn(
     for name in columns:
         if name not in shards.columns:
             raise ValueError(f"the shards have no column {name!r}: expected some of {', '.join(shards.columns) or 'none'}")
+        if name.lower() in RESULT:
+            raise ValueError(f"the shards' column {name!r} has the name of a column of the result: write the shards with another")
     if id not in queries.columns:
         raise ValueError(f"there is no column {id!r}: expected one of {', '.join(queries.columns)}")
 
@@ -70,7 +78,7 @@ def knn(
     ask = partial(_search, shards=shards, k=k, exact=exact, recall=recall, columns=columns)
     spread = max(1, -(-(tasks or queries.sparkSession.sparkContext.defaultParallelism) // len(shards)))
 
-    rows = queries.select(F.col(id).alias("query"), as_column(queries, vector).alias("vector"))
+    rows = queries.select(F.col(_quoted(id)).alias("query"), as_column(queries, vector).alias("vector"))
     rows = rows.where(F.col("vector").isNotNull())
     if shards.by_centroid:
         rows = rows.mapInArrow(partial(_nearest_shard, shards=shards), asked)
@@ -80,9 +88,15 @@ def knn(
     else:
         rows = rows.mapInArrow(partial(_every_shard, shards=shards), asked)
         rows = _by_shard(rows, len(shards), spread).mapInArrow(ask, answered)
-    found = rows.select("query", F.inline("found"))
-    nearest = Window.partitionBy("query").orderBy("distance", "id")
-    found = found.withColumn("rank", F.row_number().over(nearest)).where(F.col("rank") <= k)
+    found = rows.select("query", F.xxhash64("vector").alias(VECTOR_HASH), F.inline("found"))
+    same = Window.partitionBy("query")
+    rank = F.row_number().over(same.orderBy("distance", "id"))
+    if shards.by_centroid:
+        # Two queries of one name are noticed by the shard that both are sent to, if there is one.
+        one = F.min(VECTOR_HASH).over(same) == F.max(VECTOR_HASH).over(same)
+        twice = F.concat(F.lit("query "), F.col("query").cast("string"), F.lit(f" {TWICE}"))
+        rank = F.when(one, rank).otherwise(F.raise_error(twice))
+    found = found.withColumn("rank", rank).where(F.col("rank") <= k)
     return found.select("query", "id", "distance", "rank", *map(_quoted, columns))
 
 
@@ -97,7 +111,7 @@ def knn_join(
     recall: float = 0.95,
     columns: tuple[str, ...] = (),
     tasks: Optional[int] = None,
-    path: Optional[str] = None,
+    path: Optional[Union[str, "os.PathLike[str]"]] = None,
     **write: Any,
 ) -> Any:
     """Each row of ``left`` with its ``k`` nearest rows of ``right``: the columns of ``left``, then right_id, distance, rank and
@@ -105,20 +119,25 @@ def knn_join(
 
     ``right`` is shards (or their path), or a DataFrame, which is first written to shards in ``path``; ``write`` may then have
     ``n``, ``by`` and whatever else ``write_shards`` takes. The shards stay until you remove them: the result is read from
-    there. A row that is in both sides is its own nearest.
+    there. A row that is in both sides is its own nearest. The ids of ``left`` are unique; rows whose id or vector is NULL drop out.
     """
-    if not isinstance(right, (Shards, str)):
+    from pyspark.sql import functions as F
+
+    taken = {name.lower() for name in left.columns}
+    for name in JOINED:
+        if name in taken:
+            raise ValueError(f"left has a column {name!r}, which the result adds: rename it first")
+    if not isinstance(right, (Shards, str, os.PathLike)):
         if path is None:
             raise ValueError("right is a DataFrame: expected path=, a folder for its shards that all executors see")
         n = write.pop("n", None) or left.sparkSession.sparkContext.defaultParallelism
         right = write_shards(right, path, n, **write)
     elif path is not None or write:
         raise ValueError(f"right is shards: {', '.join([*(['path'] if path else []), *write])} can only be given for a DataFrame")
-    found = knn(
-        left, right, k, id=id, vector=vector, exact=exact, recall=recall, columns=columns, tasks=tasks
-    ).withColumnsRenamed({"query": id, "id": "right_id"} if id != "right_id" else {"query": id})
-    taken = {name.lower() for name in left.columns} - {id.lower()}
-    found = found.withColumnsRenamed({name: f"right_{name}" for name in columns if name.lower() in taken})
+    found = knn(left, right, k, id=id, vector=vector, exact=exact, recall=recall, columns=columns, tasks=tasks)
+    # As one step: "query" may become "id".
+    names = {"query": id, "id": "right_id", **{name: f"right_{name}" for name in columns if name.lower() in taken}}
+    found = found.select(*(F.col(_quoted(name)).alias(names.get(name, name)) for name in found.columns))
     return left.join(found, id)
 
 
@@ -189,7 +208,13 @@ class _Shard:
 
     def __init__(self, shards: Shards, number: int, k: int, exact: bool, recall: float, columns: tuple[str, ...]) -> None:
         self.number, self.k = number, k
-        self.db = connect(shards.database(number), read_only=True)
+        file = shards.database(number)
+        if not os.path.exists(file):
+            raise FileNotFoundError(
+                f"{file} is missing on {platform.node()}: expected a path that all executors share, and shards that "
+                "remove_unlisted has not removed"
+            )
+        self.db = connect(file, read_only=True)
         if exact:
             search, options = "knn_exact_batch('items', 'vector', ?, ?, ?)", {"metric": shards.metric, "threads": 1}
         else:
@@ -231,7 +256,7 @@ def _search(
                 shard, last = _Shard(shards, number, k, exact, recall, columns), object()
             for query in part["query"].to_pylist():
                 if query == last:
-                    raise ValueError(f"query {query!r} comes twice: expected unique ids of queries")
+                    raise ValueError(f"query {query!r} {TWICE}")
                 last = query
             found = shard.search(part["vector"].to_pylist(), part["limit"].to_pylist())
             rows = [row for rows in found for row in rows]

@@ -7,10 +7,12 @@ a distance that no row of the shard falls below.
 """
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -102,6 +104,14 @@ def _beyond_plane(away: Any, centroids: Any) -> Any:
     return (more - less - SLACK * (more + less)) / (2 * np.maximum(gaps, 1e-9))
 
 
+def as_folder(path: Union[str, "os.PathLike[str]"]) -> str:
+    """The path as executors can use it too, which run in folders of their own."""
+    path = os.fspath(path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
+        raise ValueError(f"{path} is a URL: expected a folder that the driver and all executors see under one name; mount it")
+    return os.path.abspath(path)
+
+
 def database(path: str, folder: str) -> str:
     return os.path.join(path, folder, "shard.db")
 
@@ -118,8 +128,9 @@ def distances(rows: Any, centroids: Any, metric: str) -> Any:
     return out
 
 
-def open_shards(path: str) -> Shards:
+def open_shards(path: Union[str, "os.PathLike[str]"]) -> Shards:
     """The shards that were last published in this folder."""
+    path = as_folder(path)
     file = os.path.join(path, MANIFEST)
     try:
         with open(file, encoding="utf-8") as source:
@@ -132,8 +143,11 @@ def open_shards(path: str) -> Shards:
     return Shards(path, manifest["metric"], manifest["dim"], manifest["columns"], shards)
 
 
-def publish(shards: Shards) -> None:
-    """Names these shards in the manifest, in one step; readers see the old shards until then."""
+def publish(shards: Shards, build: str, overwrite: bool) -> None:
+    """Names these shards in the manifest, in one step; readers see the old shards until then.
+
+    ``build`` is their folder, where the manifest is made ready. Without ``overwrite`` the first of several writers counts.
+    """
     manifest = {
         "format": FORMAT,
         "metric": shards.metric,
@@ -143,13 +157,39 @@ def publish(shards: Shards) -> None:
         "shards": [vars(shard) for shard in shards.shards],
     }
     file = os.path.join(shards.path, MANIFEST)
-    temporary = f"{file}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as out:
+    ready = os.path.join(shards.path, build, MANIFEST)
+    with open(ready, "w", encoding="utf-8") as out:
         json.dump(manifest, out)
         out.flush()
         os.fsync(out.fileno())
-    os.replace(temporary, file)
+    if overwrite:
+        os.replace(ready, file)
+    else:
+        _move_where_none_is(ready, file)
     sync_folder(shards.path)
+
+
+def refuse_published(path: str) -> None:
+    """An error if shards are published in this folder."""
+    if os.path.lexists(os.path.join(path, MANIFEST)):
+        raise FileExistsError(f"shards are published in {path}: choose another folder, or say overwrite=True")
+
+
+def _move_where_none_is(ready: str, file: str) -> None:
+    try:
+        # Unlike a rename, a link never replaces what is there.
+        os.link(ready, file)
+    except FileExistsError:
+        refuse_published(os.path.dirname(file))
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without links: two writers that get here in the same moment are not told apart.
+        refuse_published(os.path.dirname(file))
+        os.replace(ready, file)
+    else:
+        os.unlink(ready)
 
 
 def sync_folder(path: str) -> None:

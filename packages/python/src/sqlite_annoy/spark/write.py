@@ -14,12 +14,13 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 
 from .._connect import connect
-from .shards import METRICS, MANIFEST, Shard, Shards, database, distances, open_shards, publish, sync_folder
+from .shards import METRICS, Shard, Shards, as_folder, database, distances
+from .shards import open_shards, publish, refuse_published, sync_folder
 from .vectors import as_column, blobs, matrix
 
 # Sampled rows for each centroid.
@@ -47,7 +48,7 @@ class Plan:
 
 def write_shards(
     df: Any,
-    path: str,
+    path: Union[str, "os.PathLike[str]"],
     n: int,
     *,
     id: str = "id",
@@ -73,16 +74,19 @@ def write_shards(
     annoy``. ``overwrite`` replaces what is published in ``path``; jobs that still read the old shards go on (remove them with
     ``remove_unlisted`` later).
 
-    An error leaves what was published as it was.
+    ``df`` is read once by hash and three times by centroid (ids, a sample, everything): cache what is dear to compute, or not the
+    same twice. An error leaves what was published as it was. Of two writers to one folder the later one is an error, or with
+    ``overwrite`` replaces the other.
     """
     from pyspark.sql import functions as F
 
     _check(df, n, id, by, metric, storage)
-    if not overwrite and os.path.exists(os.path.join(path, MANIFEST)):
-        raise FileExistsError(f"shards are published in {path}: choose another folder, or say overwrite=True")
+    path = as_folder(path)
+    if not overwrite:
+        refuse_published(path)
     vectors = as_column(df, vector).alias("vector")
     columns = _columns(df, id, vector)
-    rows = df.select(F.col(id).cast("bigint").alias("id"), vectors, *map(_quoted, columns))
+    rows = df.select(F.col(_quoted(id)).cast("bigint").alias("id"), vectors, *map(_quoted, columns))
     centroids = _centroids(rows, n, metric, seed) if by == "centroid" else None
     if centroids is None:
         rows = rows.withColumn(SHARD, F.expr(f"pmod(hash(id), {n})"))
@@ -98,9 +102,10 @@ def write_shards(
         together = one_each(rows, n).sortWithinPartitions(SHARD, "id")
         written = together.mapInArrow(partial(_write, plan=plan), "shard int, info string").collect()
         shards = _gather(plan, [(row["shard"], json.loads(row["info"])) for row in written])
-        publish(shards)
+        publish(shards, build, overwrite)
     except BaseException:
-        _remove(os.path.join(path, build))
+        if not _is_listed(path, build):
+            _remove(os.path.join(path, build))
         raise
     for name in os.listdir(os.path.join(path, build)):
         if name.startswith("building-"):  # of attempts that were killed, or came second
@@ -108,16 +113,21 @@ def write_shards(
     return shards
 
 
-def remove_unlisted(path: str) -> list[str]:
+def remove_unlisted(path: Union[str, "os.PathLike[str]"]) -> list[str]:
     """Removes the builds that the manifest does not name: old ones, and those of drivers that were killed. Returns their names.
 
     Not while another ``write_shards`` runs in the same folder, nor while a job reads older shards.
     """
+    path = as_folder(path)
     listed = {shard.folder.split("/")[0] for shard in open_shards(path).shards}
     gone = sorted(name for name in os.listdir(path) if name.startswith("build-") and name not in listed)
     for name in gone:
         shutil.rmtree(os.path.join(path, name))
     return gone
+
+
+# For one_each: of each n, the key for each number.
+_keys: dict[int, dict[int, int]] = {}
 
 
 def one_each(rows: Any, n: int) -> Any:
@@ -127,7 +137,7 @@ def one_each(rows: Any, n: int) -> Any:
     """
     from pyspark.sql import functions as F
 
-    keys: dict[int, int] = {}
+    keys = _keys.setdefault(n, {})
     first = 0
     while len(keys) < n:
         some = rows.sparkSession.range(first, first + 16 * n, 1, 1).selectExpr("int(id) k", f"pmod(hash(int(id)), {n}) p")
@@ -174,10 +184,14 @@ def _centroids(rows: Any, n: int, metric: str, seed: int) -> Any:
     """Up to ``n`` centroids of a sample, as rows of float64; unit vectors for cosine."""
     from pyspark.sql import functions as F
 
-    there = rows.where(F.col("vector").isNotNull())
-    count = there.count()
-    if count == 0:
+    # By hash one shard has all rows of an id, and refuses the second. Here they may be in two.
+    ids = rows.groupBy("id").agg(F.count("vector").alias("vectors"), F.count(F.lit(1)).alias("rows"))
+    count, most, id = ids.agg(F.sum("vectors"), F.max("rows"), F.max_by("id", "rows")).first()
+    if not count:
         raise ValueError("there are no vectors: expected some")
+    if most > 1:
+        raise ValueError("an id is NULL: expected a unique integer in every row" if id is None else f"id {id} comes twice: expected unique ids")
+    there = rows.where(F.col("vector").isNotNull())
     sample = there.select("id", "vector").sample(False, min(1.0, 1.2 * SAMPLE * n / count), seed)
     batches = sample.mapInArrow(_blobs_only, "id bigint, vector binary").collect()
     # A sample of few rows can be empty.
@@ -300,6 +314,14 @@ class _Builder:
     def give_up(self) -> None:
         self.db.close()
         shutil.rmtree(os.path.join(self.plan.path, self.folder), ignore_errors=True)
+
+
+def _is_listed(path: str, build: str) -> bool:
+    """Whether the manifest names this build: an error that comes after that must not remove it."""
+    try:
+        return any(shard.folder.startswith(f"{build}/") for shard in open_shards(path).shards)
+    except FileNotFoundError:
+        return False
 
 
 def _remove(folder: str) -> None:
