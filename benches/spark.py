@@ -52,7 +52,7 @@ def main():
     base, asked = unit(base), unit(asked)
     session = (
         SparkSession.builder.master(f"local[{options.cores}]").config("spark.driver.memory", "3g")
-        .config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").config("spark.driver.host", "127.0.0.1")
         .config("spark.sql.shuffle.partitions", str(options.cores)).getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")

@@ -37,6 +37,11 @@ def calm(data, tmp_path_factory):
     return annoy.write_shards(data.df, tmp_path_factory.mktemp("calm"), 6, by="centroid", metric="l2")
 
 
+def test_shards_depend_on_rows_not_on_how_they_are_spread(data, calm, tmp_path):
+    spread = data.df.repartition(7, "title").sortWithinPartitions("weight")
+    assert contents(annoy.write_shards(spread, tmp_path, 6, by="centroid", metric="l2")) == contents(calm)
+
+
 @pytest.mark.parametrize("where", ["in", "out"])
 def test_an_executor_that_is_killed_while_it_writes_changes_nothing(data, calm, tmp_path, monkeypatch, where):
     """In the middle of a shard, and when the shard has its place, but nobody has been told."""

@@ -192,10 +192,13 @@ def _centroids(rows: Any, n: int, metric: str, seed: int) -> Any:
     if most > 1:
         raise ValueError("an id is NULL: expected a unique integer in every row" if id is None else f"id {id} comes twice: expected unique ids")
     there = rows.where(F.col("vector").isNotNull())
-    sample = there.select("id", "vector").sample(False, min(1.0, 1.2 * SAMPLE * n / count), seed)
-    batches = sample.mapInArrow(_blobs_only, "id bigint, vector binary").collect()
-    # A sample of few rows can be empty.
-    some = batches or [there.select("id", "vector").mapInArrow(_blobs_only, "id bigint, vector binary").first()]
+    there = there.select("id", "vector")
+    # By a hash of the id, not sample(): how rows are spread over partitions, which may differ when one is made again, is no matter.
+    part = int(min(1.0, 1.2 * SAMPLE * n / count) * (1 << 30))
+    sample = there.where(F.pmod(F.xxhash64("id", F.lit(int(seed))), F.lit(1 << 30)) < part)
+    some = sample.mapInArrow(_blobs_only, "id bigint, vector binary").collect()
+    if not some:  # as a sample of few rows can be
+        some = there.orderBy("id").limit(1).mapInArrow(_blobs_only, "id bigint, vector binary").collect()
     db = connect(":memory:")
     db.execute("CREATE TABLE sample(id INTEGER PRIMARY KEY, vector BLOB)")
     for id, vector in some:
