@@ -47,6 +47,10 @@ impl Drop for World {
     }
 }
 
+/// The writer's settings. Without a WAL, a transaction whose pages do not fit in SQLite's cache locks readers out, by SQLite's
+/// own rule; here all fit.
+const SETTINGS: &str = "PRAGMA synchronous = off; PRAGMA cache_spill = off";
+
 fn blob(v: &[f32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
@@ -86,7 +90,7 @@ impl World {
         let storage = ["file", "inline"][seed as usize / 2 % 2];
         let _: String = common::one(&conn, &format!("PRAGMA journal_mode = {journal}"));
         conn.execute_batch(&format!(
-            "PRAGMA synchronous = off;
+            "{SETTINGS};
              CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE COLLATE nocase, v BLOB);
              CREATE VIRTUAL TABLE ix USING annoy(t, v, metric={}, trees=2, threads=1, storage={storage})",
             metric.name()
@@ -292,7 +296,7 @@ impl World {
             96 if self.saved.is_empty() => {
                 self.done.push("reopened".to_owned());
                 self.conn = common::open(self.folder.join("app.db"));
-                self.conn.execute_batch("PRAGMA synchronous = off").unwrap();
+                self.conn.execute_batch(SETTINGS).unwrap();
             }
             97 => {
                 let to = self.choices.random_range(0..100);
