@@ -51,6 +51,7 @@ CREATE VIRTUAL TABLE i USING annoy(items);
 SELECT * FROM knn_exact('items', 'v', '[1,2,3]', 1, '{"metrik":"l2"}');
 SELECT * FROM knn_exact('items', 'v', '[1,2,3]', 1, '{"metric":"euclid"}');
 SELECT * FROM knn_annoy('items_index', '[1,2,3]', 1, '{"searchk":5}');
+SELECT * FROM knn_annoy('items_index', '[1,2,3]', 1, '{"filter":"rows"}');
 SELECT * FROM knn_annoy('items_index', '[1,2,3]', 1, '{"recall":1.5}');
 SELECT * FROM knn_annoy('items_index', '[1,2,3]', 1, '{"recall":0.9, "search_k":9}');
 SELECT * FROM annoy_sweep('items', 'v', 1, 1, '{"metrics":"l2"}');

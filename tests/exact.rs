@@ -187,6 +187,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
                 threads,
                 hidden: &none,
                 among: None,
+                scan_lists: false,
                 originals: None,
             };
             let got = forest.exact_with(query, &ask, &mut scratch, &mut total);
@@ -207,6 +208,7 @@ fn whatever_is_asked_the_answer_is_that_of_a_plain_loop_bit_for_bit() {
             threads,
             hidden: &none,
             among: None,
+            scan_lists: false,
             originals: None,
         };
         let got = forest.exact_many(&some, &ask, &mut total);

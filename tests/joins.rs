@@ -226,6 +226,75 @@ fn a_plain_search_is_the_outer_loop_and_a_search_of_queries_the_inner_one() {
             "{sql}"
         );
     }
+    // Whatever ANALYZE has told the planner: rows come nearest first only from the outer loop. A statement that sorts may
+    // search for each row instead.
+    conn.execute_batch(
+        "CREATE TABLE few(id INTEGER PRIMARY KEY); INSERT INTO few VALUES(7), (3); ANALYZE",
+    )
+    .unwrap();
+    for (sql, expected) in [
+        (
+            "SELECT n.rowid FROM knn_annoy('ix', '[9,0]') n JOIN few ON few.id = n.rowid LIMIT 1",
+            "7",
+        ),
+        (
+            "SELECT n.rowid FROM few JOIN knn_annoy('ix', '[9,0]') n ON few.id = n.rowid WHERE few.id < 100 LIMIT 1",
+            "7",
+        ),
+        (
+            "SELECT n.rowid FROM few, knn_exact('p', 'v', '[9,0]', NULL, '{\"metric\":\"l2\"}') n WHERE few.id = n.rowid LIMIT 2",
+            "7 3",
+        ),
+    ] {
+        assert!(
+            plan(&conn, sql).starts_with("SCAN n; SEARCH"),
+            "{}",
+            plan(&conn, sql)
+        );
+        assert_eq!(text(&conn, sql), expected, "{sql}");
+    }
+    let sql = "SELECT n.rowid FROM knn_annoy('ix', '[9,0]') n JOIN few ON few.id = n.rowid ORDER BY n.distance LIMIT 1";
+    assert_eq!(text(&conn, sql), "7");
+    // One search meets both sides of an OR, or the nearest of one side would come before those of the other.
+    let (red, far) = (
+        "rowid IN (SELECT id FROM p WHERE colour = 'red')",
+        "rowid IN (SELECT id FROM p WHERE id BETWEEN 4 AND 6)",
+    );
+    for (from, and) in [
+        ("knn_annoy('ix', '[8,0]')", ""),
+        (
+            "knn_exact('p', 'v', '[8,0]', NULL, '{\"metric\":\"l2\"}')",
+            "",
+        ),
+        ("ix", "v MATCH '[8,0]' AND "),
+    ] {
+        for sides in [[red, far], [far, red]] {
+            let sql = format!(
+                "SELECT rowid FROM {from} WHERE {and}({} OR {}) LIMIT 3",
+                sides[0], sides[1]
+            );
+            assert!(
+                plan(&conn, &sql).starts_with("SCAN "),
+                "{}",
+                plan(&conn, &sql)
+            );
+            assert_eq!(text(&conn, &sql), "7 6 5", "{sql}");
+        }
+    }
+    assert_eq!(
+        text(
+            &conn,
+            "SELECT rowid FROM ix WHERE v MATCH '[8,0]' AND k = 9 AND (rowid = 7 OR rowid = 6)"
+        ),
+        "7 6"
+    );
+    assert_eq!(
+        text(
+            &conn,
+            "SELECT rowid FROM ix WHERE rowid = 7 OR rowid = 6 ORDER BY 1"
+        ),
+        "6 7"
+    );
     // A set is made once, not a search for each of its members.
     let sql = "SELECT rowid FROM knn_annoy('ix', '[0,0]', 5) n WHERE rowid IN (SELECT id FROM p WHERE colour = 'red') ORDER BY distance";
     assert!(

@@ -63,6 +63,75 @@ fn k_comes_as_argument_as_constraint_or_from_limit() {
 }
 
 #[test]
+fn a_million_may_be_asked_for_and_deep_pages_come_in_order() {
+    let n = 30_000;
+    let conn = line(n);
+    conn.execute_batch("CREATE TABLE bare AS SELECT * FROM p")
+        .unwrap();
+    let n = n as i64;
+    let all: Vec<i64> = (0..n).collect();
+    let l2 = "'{\"metric\":\"l2\"}'";
+    for search in [
+        "knn_annoy('ix', '[-1, 0]', $k)".to_owned(),
+        "knn_annoy('ix', '[-1, 0]', $k, '{\"recall\":0.9}')".to_owned(),
+        format!("knn_exact('p', 'v', '[-1, 0]', $k, {l2})"),
+        format!("knn_exact('bare', 'v', '[-1, 0]', $k, {l2})"),
+    ] {
+        let check = |k: &str, rest: &str, expected: &[i64]| {
+            let sql = format!("SELECT n.rowid FROM {} n {rest}", search.replace("$k", k));
+            let mut found = ids(&conn, &sql);
+            // Rowids of a table without a key of its own begin at 1.
+            if search.contains("bare") {
+                found.iter_mut().for_each(|id| *id -= 1);
+            }
+            assert!(
+                found == expected,
+                "{sql}: {} rows, {:?}",
+                found.len(),
+                found.get(..9)
+            );
+        };
+        check("1000000", "", &all);
+        check("1000000", "LIMIT 5 OFFSET 29000", &all[29_000..29_005]);
+        check(
+            "NULL",
+            "ORDER BY n.distance LIMIT 5 OFFSET 29000",
+            &all[29_000..29_005],
+        );
+        check(
+            "NULL",
+            "WHERE n.distance > 29000.5 ORDER BY n.distance LIMIT 5",
+            &all[29_000..29_005],
+        );
+        check(
+            "NULL",
+            "WHERE n.rowid % 7000 = 5 ORDER BY n.distance LIMIT 2 OFFSET 3",
+            &{
+                let first = if search.contains("bare") { 4 } else { 5 };
+                [21_000 + first, 28_000 + first]
+            },
+        );
+        let last: Vec<i64> = all.iter().rev().take(3).copied().collect();
+        check("NULL", "ORDER BY n.distance DESC LIMIT 3", &last);
+        check(
+            "29997",
+            "ORDER BY n.distance DESC LIMIT 2 OFFSET 1",
+            &[29_995, 29_994],
+        );
+        // Without k and LIMIT, whatever comes first.
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT n.rowid) FROM {} n",
+            search.replace("$k", "NULL")
+        );
+        assert_eq!(
+            common::rows(&conn, &sql),
+            [vec![Value::Integer(n); 2]],
+            "{sql}"
+        );
+    }
+}
+
+#[test]
 fn a_match_gives_the_vectors_it_found() {
     let conn = line(1000);
     let found = common::rows(
@@ -250,7 +319,7 @@ fn a_query_that_makes_no_sense_says_what_would() {
         ),
         (
             "SELECT * FROM knn_annoy('ix', '[1,0]', 5, '{\"search\":1}')",
-            "knn_annoy options: unknown field `search`, expected one of `search_k`, `recall`, `threads` at line 1 column 9; did you mean 'search_k'?",
+            "knn_annoy options: unknown field `search`, expected one of `search_k`, `recall`, `threads`, `filter` at line 1 column 9; did you mean 'search_k'?",
         ),
         (
             "SELECT * FROM knn_exact('p', 'v', '[1,0]', 5, '{\"metric\":\"euclid\"}')",

@@ -373,3 +373,76 @@ fn what_equal_values_hide_and_what_replace_removes_is_noted() {
         assert_eq!(found, answers(), "{options}, {write}");
     }
 }
+
+/// SQLite asks the clock for the value 'now' wherever it comes from: only whoever computes the expression finds out.
+#[test]
+fn an_expression_that_asks_the_clock_is_refused_whether_it_says_so_or_a_row_does() {
+    let conn = memory();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, y TEXT, d TEXT, v BLOB);
+         INSERT INTO t(y, d, v) VALUES('2024-05-01', 'localtime', '[1,0]'), ('1999-05-01', 'x', '[0,1]'), (NULL, 'x', '[1,1]')",
+    )
+    .unwrap();
+    let create = |filter: &str| {
+        conn.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE i USING annoy(t, v, where='{}')",
+            filter.replace('\'', "''")
+        ))
+    };
+    let says = "a function of date and time changes its answer while no row does";
+    for (filter, row) in [
+        ("y > date('now')", ""),
+        ("y > DATE (\n'NOW')", ""),
+        ("y > date('n' || 'ow')", ""),
+        ("y > strftime('%Y')", ""),
+        ("y > 1 OR julianday() > 2", ""),
+        ("datetime(y, d) > '2000'", "row 1 of t: "),
+        ("datetime(t.y, t.d) > '2000'", "row 1 of t: "),
+        ("date(coalesce(y, 'now')) > '2000'", ""),
+        (
+            "CASE WHEN id = 3 THEN date('n' || substr(d || 'ow', 2)) END > '2000'",
+            "row 3 of t: ",
+        ),
+    ] {
+        let error = create(filter).unwrap_err().to_string();
+        assert!(
+            error.ends_with(&format!("{row}{says}")),
+            "{filter}: {error}"
+        );
+    }
+    assert_eq!(
+        one::<i64>(&conn, "SELECT count(*) FROM temp.sqlite_schema"),
+        0
+    );
+    // What only looks like it is none of it.
+    create("y <> 'date(now' /* date('now') */").unwrap();
+    conn.execute_batch("DROP TABLE i").unwrap();
+
+    create("date(y) > '2000-01-01'").unwrap();
+    let found = || {
+        ids(
+            &conn,
+            "SELECT rowid FROM knn_annoy('i', '[1,0]', 10) ORDER BY 1",
+        )
+    };
+    assert_eq!(found(), [1]);
+    conn.execute_batch(
+        "INSERT INTO t(y, v) VALUES('2023-01-01', '[1,0]'), ('1823-01-01', '[1,0]')",
+    )
+    .unwrap();
+    assert_eq!(found(), [1, 4]);
+    conn.execute_batch("INSERT INTO i(i) VALUES('refresh')")
+        .unwrap();
+    assert_eq!(found(), [1, 4]);
+    conn.execute_batch("UPDATE t SET y = 'now' WHERE id IN (2, 4)")
+        .unwrap();
+    for command in ["refresh", "rebuild"] {
+        let error = error(&conn, &format!("INSERT INTO i(i) VALUES('{command}')"));
+        assert!(error.ends_with(&format!("row 2 of t: {says}")), "{error}");
+    }
+    conn.execute_batch(
+        "UPDATE t SET y = '2022-01-01' WHERE y = 'now'; INSERT INTO i(i) VALUES('refresh')",
+    )
+    .unwrap();
+    assert_eq!(found(), [1, 2, 4]);
+}

@@ -4,7 +4,8 @@
 //!
 //! * the rows of the set by their positions, each by its byte code: exact, for small sets;
 //! * the lists, as far as a search for k / s neighbours looks, where rows outside of the set are dropped before the second
-//!   look. If the rows near the query are in the set more rarely than s says (an anti-correlated filter), so many more;
+//!   look. Here s is the part of the rows near the query, which are looked up first: a filter may have more of them than
+//!   of all rows (correlated with the query), fewer, or none;
 //! * the four-bit plane of all rows, exact, for large sets that the lists do not help with.
 //!
 //! Constants: what one of each costs, measured on 390,000 rows of 50 and 52,000 of 384 dimensions (CONTRIBUTING.md).
@@ -19,21 +20,37 @@ use super::search::{Effort, Scratch};
 use super::topk::{Hit, TopK};
 use crate::kernel::scan::BLOCK;
 
+/// So many rows of the set are looked for around the query, or `k`: then what part they are there is known to a quarter.
+const ENOUGH: usize = 16;
+/// To rank the lists may cost this part of an exact search.
+const LOOK: f64 = 0.3;
+/// A set may be so many times as dense at the query as it is around it.
+const DENSER: f64 = 8.0;
+/// A scan of lists may cost this part of one, by a guess that may be wrong.
+const FIRST: f64 = 0.8;
+/// All scans together, when one has found too few rows.
+const AGAIN: f64 = 1.0;
+
 impl<B: AsRef<[u8]> + Sync> Forest<B> {
     /// Nanoseconds to look at the rows of a set by position.
     fn by_position(&self, among: &RowSet) -> f64 {
-        among.len() as f64 * (45.0 + self.space.work() as f64 / 8.0)
+        among.len() as f64 * (30.0 + self.space.work() as f64 / 10.0)
     }
 
     /// Nanoseconds to read the plane.
     fn by_plane(&self) -> f64 {
-        self.len() as f64 * (0.5 + self.space.work() as f64 / 40.0)
+        self.len() as f64 * (1.0 + self.space.work() as f64 / 30.0)
     }
 
-    /// Nanoseconds to scan lists for a set that holds a part of the rows.
+    /// Nanoseconds to rank the lists.
+    fn to_rank(&self) -> f64 {
+        self.tree(0).1 as f64 * (2.0 + self.space.work() as f64 / 30.0)
+    }
+
+    /// Nanoseconds to scan lists that are ranked, for a set that holds a part of the rows.
     fn by_lists(&self, lists: &View<'_>, effort: Effort, part: f64) -> f64 {
         let bytes = lists.block_bytes as f64 / BLOCK as f64;
-        effort.slots as f64 * (1.0 + bytes / 30.0)
+        effort.slots as f64 * (1.2 + bytes / 25.0)
             + effort.kept as f64 * (10.0 + part * (35.0 + self.space.work() as f64 / 10.0))
     }
 
@@ -84,32 +101,60 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         s: &mut Scratch,
         stats: &mut Stats,
     ) -> Option<Vec<Hit>> {
+        if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
+            return None;
+        }
         let lists = self.lists()?;
-        let part = (among.len() as f64 / self.len() as f64).clamp(1e-9, 1.0);
-        let exact = self.by_position(among).min(self.by_plane());
-        let mut reach = (ask.k as f64 / part).ceil();
-        let mut spent = 0.0;
+        let (all, k) = (self.len() as f64, ask.k as f64);
+        let exact = if ask.scan_lists {
+            f64::INFINITY
+        } else {
+            self.by_position(among).min(self.by_plane())
+        };
+        // What it takes to look as far as the `reach` nearest rows, if that costs no more than `most`.
+        let affordable = |reach: f64, most: f64| {
+            let effort = self.effort_for(recall, reach.min(all))?;
+            let cost = self.by_lists(&lists, effort, k / reach);
+            (cost <= most).then_some((effort, cost))
+        };
+        // To rank the lists and look around costs something, too: only if that is not much, and if it would pay were every row
+        // near the query in the set, and if some of those around there are.
+        let ranked = self.to_rank();
+        if ranked > LOOK * exact {
+            return None;
+        }
+        let first = FIRST * exact - ranked;
+        affordable(k, first)?;
+        let mut farthest = k;
+        while farthest < all && affordable(1.5 * farthest, first).is_some() {
+            farthest *= 1.5;
+        }
+        let mut scan = self.start(query, TopK::new(ask.k), ask, s);
+        if !scan.has_code() {
+            return None;
+        }
+        if !ask.scan_lists && !scan.may_admit(&lists, k / farthest / DENSER, s) {
+            return None;
+        }
+        scan.rank_lists(s);
+        let near = scan.part_near(&lists, ask.k.max(ENOUGH), k / farthest, s)?;
+        let mut reach = (k / near).ceil();
+        let (effort, mut spent) = affordable(reach, first)?;
+        scan.ranked_lists(&lists, effort, s);
+        let mut hits = scan.finish(stats);
         loop {
-            if reach >= self.len() as f64 {
-                return None;
-            }
-            let effort = self.effort(recall, reach as usize)?;
-            // What is spent on a scan that finds too few rows is lost: half of an exact search at most, and little on a
-            // second one.
-            let cost = self.by_lists(&lists, effort, part);
-            if spent + cost > exact * if spent > 0.0 { 0.3 } else { 0.5 } {
-                return None;
-            }
-            spent += cost;
-            let hits = self.scan(query, ask, s, stats, |scan, s| {
-                scan.lists(&lists, effort, s);
-            });
             // Of the rows offered, this part passes; so among the nearest `reach` there are about that many.
             let passes = s.passed as f64 / s.offered.max(1) as f64;
-            if hits.len() == ask.k && passes * reach >= 0.8 * ask.k as f64 {
+            if hits.len() == ask.k && passes * reach >= 0.8 * k {
                 return Some(hits);
             }
-            reach = (ask.k as f64 / passes.max(1e-9)).max(2.0 * reach).ceil();
+            // What was spent is lost: little more may be.
+            reach = (k / passes).max(2.0 * reach).ceil();
+            let (effort, cost) = affordable(reach, AGAIN * exact - ranked - spent)?;
+            spent += cost;
+            hits = self.scan(query, ask, s, stats, |scan, s| {
+                scan.lists(&lists, effort, s);
+            });
         }
     }
 
@@ -118,6 +163,17 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         let (ids, by_id) = (self.ids(), self.section::<u32>(Kind::ById));
         let id = |at: usize| ids.get(by_id[at] as usize).copied().unwrap_or(i64::MAX);
         let mut positions = Vec::with_capacity(among.len().min(by_id.len()));
+        if let Some(last) = by_id.len().checked_sub(1)
+            && id(last).wrapping_sub(id(0)) == last as i64
+        {
+            // No rowid is missing between the first and the last, so none need be read.
+            let (first, n) = (id(0), by_id.len() as u64);
+            let at = among.ids().iter().map(|&id| id.wrapping_sub(first) as u64);
+            positions.extend(at.filter(|&at| at < n).map(|at| by_id[at as usize]));
+            positions.retain(|&p| (p as usize) < ids.len());
+            positions.sort_unstable();
+            return positions;
+        }
         let (mut from, mut before) = (0, None);
         for &wanted in among.ids() {
             if from >= by_id.len() {

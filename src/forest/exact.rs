@@ -64,6 +64,9 @@ pub struct Ask<'a> {
     pub hidden: &'a FxHashSet<i64>,
     /// Rowids of which the answer must be, if not all may be.
     pub among: Option<&'a RowSet>,
+    /// Whether an approximate search among them scans lists even where it would be cheaper to look at them one by one: to
+    /// compare.
+    pub scan_lists: bool,
     /// What reads the vectors if the file holds none: without, such a forest finds nothing.
     pub originals: Option<&'a dyn Originals>,
 }
@@ -78,6 +81,7 @@ impl<'a> Ask<'a> {
             threads: 1,
             hidden,
             among: None,
+            scan_lists: false,
             originals: None,
         }
     }

@@ -30,7 +30,8 @@ pub(super) fn logarithm(x: f32) -> f32 {
     x.max(f32::MIN_POSITIVE).to_bits() as f32 / (1 << 23) as f32 - 127.0
 }
 
-fn power(x: f32) -> f32 {
+/// Undoes [`logarithm`].
+pub(super) fn power(x: f32) -> f32 {
     f32::from_bits(((x + 127.0) * (1 << 23) as f32) as u32)
 }
 

@@ -12,6 +12,8 @@ use crate::kernel::{level, select};
 
 /// Lists that set the limit, nearest first; the others follow in the order of the file.
 const NEAREST_FIRST: usize = 8;
+/// Rows of each of a block's lists that are looked up to tell whether a filter admits any around there.
+const SAMPLED: usize = 8;
 /// Up to this many trees, all are searched whatever the budget.
 const FEW_TREES: usize = 16;
 
@@ -70,12 +72,87 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
 
     /// The lists nearest to the query, by estimate; the best of those by byte code; the best of these exactly.
     pub(super) fn lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
+        self.rank_lists(s);
+        self.ranked_lists(lists, effort, s);
+    }
+
+    /// Ranks all lists.
+    pub(super) fn rank_lists(&self, s: &mut Scratch) {
+        let directory = self.forest.directory();
+        directory.rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
+    }
+
+    /// Whether the filter may admit a part of the rows around the query, told by a few of the lists whose mean is the nearest:
+    /// a hundredth of what it takes to rank all lists.
+    pub(super) fn may_admit(&self, lists: &View, part: f64, s: &mut Scratch) -> bool {
+        let directory = self.forest.directory();
+        let blocks = directory.leaves.leaves() / LANES;
+        s.scores.resize(directory.groups.leaves(), 0.0);
+        let factor = 2.0 * self.query.scale;
+        codes::leaf_scores(level(), &directory.groups, &s.code, factor, &mut s.scores);
+        let Some(nearest) = (0..blocks).min_by(|&a, &b| s.scores[a].total_cmp(&s.scores[b])) else {
+            return true;
+        };
+        let ids = self.forest.ids();
+        let (mut seen, mut admitted) = (0, 0);
+        for leaf in nearest * LANES..(nearest + 1) * LANES {
+            let rows = &lists.rows[lists.slots(leaf)];
+            for &row in rows.iter().step_by((rows.len() / SAMPLED).max(1)) {
+                if let Some(&id) = ids.get(row as usize) {
+                    seen += 1;
+                    admitted += usize::from(self.filter.admits(id));
+                }
+            }
+        }
+        at_most(admitted) >= part * f64::from(seen)
+    }
+
+    /// What part of the rows near the query the filter admits: looks up those in the nearest of the ranked lists until
+    /// `enough` are admitted. `None`: less than `least` of them, as far as chance allows to tell.
+    pub(super) fn part_near(
+        &self,
+        lists: &View,
+        enough: usize,
+        least: f64,
+        s: &mut Scratch,
+    ) -> Option<f64> {
+        let ids = self.forest.ids();
+        let (mut seen, mut admitted, mut walked) = (0usize, 0usize, 0);
+        let mut leaves = LEAVES;
+        loop {
+            s.ranking.nearest(leaves, &mut s.leaves);
+            for &leaf in s.leaves.get(walked..).unwrap_or(&[]) {
+                for &row in &lists.rows[lists.slots(s.ranking.leaf(leaf))] {
+                    // The last slots of a list may be empty.
+                    if let Some(&id) = ids.get(row as usize) {
+                        seen += 1;
+                        admitted += usize::from(self.filter.admits(id));
+                    }
+                }
+                let part = admitted as f64 / seen.max(1) as f64;
+                if at_most(admitted) < least * seen as f64 {
+                    return None;
+                }
+                if admitted >= enough {
+                    return Some(part);
+                }
+            }
+            walked = s.leaves.len();
+            if walked >= s.ranking.len() || leaves > s.ranking.len() {
+                return Some(admitted as f64 / seen.max(1) as f64);
+            }
+            leaves = leaves.saturating_mul(4);
+        }
+    }
+
+    /// [`Scan::lists`], ranked.
+    pub(super) fn ranked_lists(&mut self, lists: &View, effort: Effort, s: &mut Scratch) {
         self.choose_lists(lists, effort, s);
         while s.first_look.list(lists, s.first_look.ahead(lists)) {}
         self.second_look(lists, s);
     }
 
-    /// Prepares the first look: which lists, and what they are compared with.
+    /// Prepares the first look: which of the ranked lists, and what they are compared with.
     ///
     /// The nearest, until they have as many slots as this query deserves ([`hardness`]) when others get `effort.slots`.
     /// The nearest of all ([`NEAREST_FIRST`]) set the limit; the rest come in the order of the file, for the prefetcher's
@@ -84,14 +161,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let f = self.forest;
         let work = f.space.work();
         let Scratch {
-            code,
             query,
             ranking,
             leaves,
             first_look,
             ..
         } = s;
-        f.directory().rank(code, 2.0 * self.query.scale, ranking);
         let each = (lists.rows.len() / f.tree(0).1.max(1)).max(1);
         let enough = |slots: usize| LEAVES.max(slots / each * 9 / 8 + 8);
         let mut least = enough(effort.slots);
@@ -304,6 +379,11 @@ fn keep(limit: f32, slots: &mut Vec<u32>, estimates: &mut Vec<f32>) {
     }
     slots.truncate(kept);
     estimates.truncate(kept);
+}
+
+/// What a count of a sample may stand for: twice its deviation more, and two.
+fn at_most(count: usize) -> f64 {
+    count as f64 + 2.0 * (count as f64).sqrt() + 2.0
 }
 
 /// Leaves each of the positions below `n` in the list once, in order.

@@ -17,6 +17,7 @@ use super::directory::Ranking;
 use super::exact::{Ask, Stats};
 use super::file::Forest;
 use super::format::Kind;
+use super::hardness::{logarithm, power};
 use super::near::FirstLook;
 use super::score::{EIGHT, Query, Scan};
 use super::space::{Role, Space};
@@ -148,6 +149,31 @@ impl<B: AsRef<[u8]>> Forest<B> {
             kept: (point[3] * by) as usize,
         };
         (effort.slots < self.len()).then_some(effort)
+    }
+
+    /// [`Forest::effort`] for a number of neighbours that is a guess: between two numbers that were calibrated it grows evenly.
+    pub(super) fn effort_for(&self, recall: f32, k: f64) -> Option<Effort> {
+        let points: &[[f32; 4]] = self.section(Kind::Curve);
+        let below = points.iter().map(|p| p[0]).rfind(|&c| f64::from(c) < k);
+        let above = points.iter().map(|p| p[0]).find(|&c| k <= f64::from(c));
+        let (Some(below), Some(above)) = (below, above) else {
+            return self.effort(recall, k as usize);
+        };
+        let (low, high) = (
+            self.effort(recall, below as usize)?,
+            self.effort(recall, above as usize)?,
+        );
+        // By logarithms, as they are the same on every machine.
+        let (from, to) = (logarithm(below), logarithm(above));
+        let at = (logarithm(k as f32) - from) / (to - from);
+        let between = |low: usize, high: usize| {
+            let (from, to) = (logarithm(low as f32), logarithm(high as f32));
+            power(from + at * (to - from)).ceil() as usize
+        };
+        Some(Effort {
+            slots: between(low.slots, high.slots),
+            kept: between(low.kept, high.kept),
+        })
     }
 
     pub(super) fn scan(

@@ -14,6 +14,7 @@ use super::files;
 use super::names::IndexName;
 use super::options::IndexOptions;
 use super::part::{self, Part, PartName};
+use super::partial;
 use crate::forest::{self, BuildOptions, Vectors};
 use crate::sql::source::{Read, Source};
 use crate::sql::{Session, work};
@@ -100,6 +101,7 @@ pub(crate) fn rebuild(
     let old = current(conn, index);
     files::settle_storage(conn, index, options.inline)?;
     let began = Instant::now();
+    partial::check_rows(conn, source, None)?;
     let rows = Rows::gather(conn, source)?;
     let mut built = Built {
         items: rows.read.vectors,
@@ -161,6 +163,7 @@ pub(crate) fn fold(
         return Ok(false);
     }
     let began = Instant::now();
+    partial::check_rows(conn, source, Some(&ids))?;
     let rows = Rows::gather_some(conn, source, main.dim(), &ids)?;
     let mut built = catalog::built(conn, index);
     built.read_seconds = began.elapsed().as_secs_f64();

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{IndexName, TRIGGERS};
 use super::options::IndexOptions;
 use super::part;
+use super::partial::{AROUND_FILTER, check_filter, filter_columns, filter_now, may_ask_the_clock};
 use crate::sql::source::{self, Group, Source};
 use crate::sql::{quote, source::Column};
 
@@ -424,86 +425,6 @@ pub(crate) fn check_group(conn: &Connection, source: &Source) -> Result<()> {
     Ok(())
 }
 
-/// What stands around a partial index's expression in its first trigger. There SQLite carries along the names of columns
-/// that are renamed, so that is where the expression is read from.
-const AROUND_FILTER: [&str; 2] = ["/* where: */ ", "\n/* :where */"];
-
-pub(crate) fn filter_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
-    let sql: Option<String> = conn
-        .prepare_cached(&format!(
-            "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
-            quote(&index.schema)
-        ))?
-        .query_row([format!("{}{}", index.name, TRIGGERS[0])], |row| row.get(0))
-        .optional()?;
-    let between = |sql: &str| {
-        let (_, rest) = sql.split_once(AROUND_FILTER[0])?;
-        Some(rest.rsplit_once(AROUND_FILTER[1])?.0.to_owned())
-    };
-    Ok(sql.as_deref().and_then(between))
-}
-
-/// Refuses an expression that SQLite would refuse for a partial index of its own: a subquery, a function that is not
-/// deterministic, an unknown column.
-pub(crate) fn check_filter(conn: &Connection, index: &IndexName, source: &Source) -> Result<()> {
-    let Some(filter) = &source.filter else {
-        return Ok(());
-    };
-    let said = |error: rusqlite::Error| {
-        let said = match error {
-            rusqlite::Error::SqliteFailure(_, Some(said)) => said,
-            rusqlite::Error::SqlInputError { msg, .. } => msg,
-            other => other.to_string(),
-        };
-        let columns = source::columns(conn, &source.schema, &source.table).unwrap_or_default();
-        let names = || columns.iter().map(|c| c.name.as_str());
-        match said.strip_prefix("no such column: ") {
-            Some(name) => source::no_column(name, &source.table, names()),
-            None => anyhow!("{said}"),
-        }
-    };
-    let said = |error| said_of(filter, said(error));
-    // Without brackets around it, too: so it has as many of them that open as that close, and each in its place.
-    let table = source.quoted_table();
-    conn.prepare(&format!("SELECT 1 FROM {table} WHERE\n{filter}"))
-        .map_err(said)?;
-    // Prepared, which is when SQLite looks at the expression, and never run.
-    conn.prepare(&format!(
-        "CREATE INDEX {} ON {}({}) WHERE ({filter}\n)",
-        index.quoted("_annoy_where"),
-        quote(&source.table),
-        source.quoted_key()
-    ))
-    .map_err(said)?;
-    if tells_the_time(filter) {
-        let said = "a function of date and time changes its answer while no row does";
-        return Err(said_of(filter, anyhow!(said)));
-    }
-    Ok(())
-}
-
-fn said_of(filter: &str, error: anyhow::Error) -> anyhow::Error {
-    error.context(format!("where='{}'", filter.replace('\'', "''")))
-}
-
-/// Whether an expression asks for the time or the time zone, which SQLite finds out only when it computes it.
-fn tells_the_time(filter: &str) -> bool {
-    let text: String = filter.to_ascii_lowercase().split_whitespace().collect();
-    let calls = [
-        "date(",
-        "time(",
-        "julianday(",
-        "unixepoch(",
-        "strftime(",
-        "timediff(",
-    ];
-    let asks = ["'now'", "'localtime'", "'utc'"];
-    calls.iter().any(|call| {
-        text.contains(&format!("{call})"))
-            || (text.contains(call) && asks.iter().any(|word| text.contains(word)))
-    })
-}
-
 /// Plain SQL, so that any program that writes to the table runs them.
 pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Source) -> Result<()> {
     let table = quote(&source.table);
@@ -523,7 +444,16 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     // what comes.
     let (before, after) = (
         row(&format!("{key} = old.{key}")),
-        format!("EXISTS({})", row(&format!("{key} = new.{key}"))),
+        format!(
+            "(EXISTS({}){})",
+            row(&format!("{key} = new.{key}")),
+            if may_ask_the_clock(conn, source)? {
+                // Its answer of now may not be that of the next build, which looks at what the row holds.
+                " OR 1"
+            } else {
+                ""
+            }
+        ),
     );
     let partial = source.filter.is_some();
     let mut decisive = vec![id.clone(), column];
@@ -635,22 +565,6 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
     trigger(TRIGGERS[4], &event, "", &note(&rows.join(" UNION ")));
     conn.execute_batch(&sql)?;
     Ok(())
-}
-
-/// The columns that a filter may depend on: those whose names are in it. One that is there by chance costs a look.
-fn filter_columns(conn: &Connection, source: &Source) -> Result<Vec<String>> {
-    let Some(filter) = source.filter.as_deref().map(str::to_ascii_lowercase) else {
-        return Ok(Vec::new());
-    };
-    // Quotes in a name are doubled where it stands quoted.
-    let occurs =
-        |name: &str| name.contains(['"', '`', '\'']) || filter.contains(&name.to_ascii_lowercase());
-    let columns = source::columns(conn, &source.schema, &source.table)?;
-    Ok(columns
-        .into_iter()
-        .map(|column| column.name)
-        .filter(|name| occurs(name))
-        .collect())
 }
 
 /// Removes the triggers.

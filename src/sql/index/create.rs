@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::names::IndexName;
 use super::options::Declaration;
-use super::{build, catalog, files};
+use super::{build, catalog, files, partial};
 use crate::sql::source::{Column, Source, no_column};
 use crate::sql::{Session, quote};
 
@@ -65,7 +65,7 @@ pub(super) fn again(
             })
     };
     let source = Source::in_table(conn, &index.schema, &table, choose)?;
-    let filter = catalog::filter_now(conn, index)?;
+    let filter = partial::filter_now(conn, index)?;
     make(conn, session, index, source, declaration, filter, || {
         catalog::empty(conn, index)?;
         files::empty(conn, session, index)
@@ -94,7 +94,7 @@ fn make(
     }
     source.element = options.element()?.or(source.element);
     source.filter.clone_from(&options.filter);
-    catalog::check_filter(conn, index, &source)?;
+    partial::check_filter(conn, index, &source)?;
     let source = catalog::group(conn, source, &options, None)?;
     catalog::check_group(conn, &source)?;
     tables()?;

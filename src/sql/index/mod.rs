@@ -14,6 +14,7 @@
 //! * [`build`]: from the rows of the table to a published file.
 //! * [`originals`]: the rows of the table, for files without vectors.
 //! * [`part`]: the files an index consists of.
+//! * [`partial`]: the expression of a partial index.
 //! * [`pending`]: the rows that have changed since.
 //! * [`reader`]: what a query sees.
 //! * [`table`]: the virtual table itself: commands, DROP, RENAME, and the MATCH form of a search.
@@ -29,6 +30,7 @@ mod names;
 mod options;
 pub(crate) mod originals;
 pub(crate) mod part;
+mod partial;
 mod pending;
 pub(crate) mod reader;
 mod table;

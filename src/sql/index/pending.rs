@@ -367,6 +367,7 @@ impl Pending {
                 threads: 1,
                 hidden: &coded.hidden,
                 among,
+                scan_lists: false,
                 originals: None,
             };
             let found = coded.forest.exact_with(query, &ask, scratch, stats);

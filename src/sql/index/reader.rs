@@ -47,6 +47,8 @@ pub(crate) struct Wanted {
     pub(crate) within: f64,
     /// Rowids of which the answer must be, if not all may be.
     pub(crate) among: Option<Arc<RowSet>>,
+    /// Whether such a set is met by a scan of lists even where that is not the cheapest way.
+    pub(crate) scan_lists: bool,
     /// Threads; `None`: as many as have enough to do.
     pub(crate) threads: Option<usize>,
 }
@@ -461,6 +463,7 @@ impl Reader {
                     let ask = Ask {
                         within: wanted.within,
                         among: wanted.among.as_deref(),
+                        scan_lists: wanted.scan_lists,
                         originals: rows,
                         ..Ask::nearest(k, hidden)
                     };
@@ -542,6 +545,7 @@ impl Reader {
             }),
             hidden: &part.hidden,
             among: wanted.among.as_deref(),
+            scan_lists: false,
             originals: rows,
         };
         let found = match queries {

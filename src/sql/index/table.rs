@@ -294,7 +294,8 @@ impl Table for Index {
         if let Some(&c) = by_rowid {
             plan.take(c, true);
             plan.number(SCAN | 1);
-            plan.cost(10.0, 1);
+            // Much for one row: two sides of an OR beside a MATCH must not look cheaper than the one search that meets both.
+            plan.cost(4_000.0, 1);
         } else {
             // As many as when it was built; each is read from its table.
             let built = catalog::built(self.conn(), &self.index.borrow());

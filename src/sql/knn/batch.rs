@@ -118,6 +118,7 @@ impl<const INDEX: bool> Cursor for BatchCursor<INDEX> {
                 k: batch.k,
                 within: f64::INFINITY,
                 among: None,
+                scan_lists: false,
                 threads: batch.threads,
             };
             self.found = targets.search(&batch.target, batch.way, &queries, &wanted)?;

@@ -153,6 +153,7 @@ impl Function for Mmr {
                 .max(k),
             within: f64::INFINITY,
             among: None,
+            scan_lists: false,
             threads: None,
         };
         let hits = targets.search_one(&target, Way::Within(budget), &query, &wanted)?;

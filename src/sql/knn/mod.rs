@@ -189,14 +189,17 @@ pub(crate) fn plan_search(
     // would search once for each row of the other table, where the rows that come first are those that are wanted.
     let one = sets.iter().any(|(_, many)| !many);
     let (cost, rows) = if one && !has_k {
-        // As dear as a search of all: else a join with an equality on another column of its table would search once for
-        // each row that SQLite expects there, which without ANALYZE are ten and may be all.
-        (5_000.0, 1)
+        // Inside of a join rows would come in the order of the other table. Only a statement that sorts them may have that,
+        // and there it is as dear as a search of all: else a join with an equality on another column of its table would
+        // search once for each row that SQLite expects there, which without ANALYZE are ten and may be all.
+        (if order.is_empty() { 1e6 } else { 5_000.0 }, 1)
     } else if has_k || number & bits::LIMIT != 0 {
         let rows = most.unwrap_or(A_FEW);
         (500.0 + rows as f64, rows)
     } else if !sets.is_empty() {
-        (1_000.0, 100)
+        // No less than a search of all: SQLite asks so for each side of an OR, and would then search for one side after the
+        // other, where the nearest of both are wanted first.
+        (5_000.0, 100)
     } else {
         (5_000.0, 1_000)
     };

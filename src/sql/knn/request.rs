@@ -161,6 +161,7 @@ impl<'a> QueryArgs<'a> {
             bound,
             floor,
             among: among.map(Arc::new),
+            scan_lists: false,
             threads: None,
             ordered: self.number & bits::ORDERED != 0,
         }))
@@ -188,9 +189,13 @@ impl<'a> QueryArgs<'a> {
 
     /// The MATCH form: everything but the name of the index.
     pub(crate) fn index(&self, reader: Rc<RefCell<Reader>>) -> Result<Option<Request>> {
-        let (budget, threads) = annoy_options(self.options())?;
-        let request = self.request(Target::Index(reader), Way::Within(budget))?;
-        Ok(request.map(|request| Request { threads, ..request }))
+        let options = AnnoyOptions::parse(self.options())?;
+        let request = self.request(Target::Index(reader), Way::Within(options.budget))?;
+        Ok(request.map(|request| Request {
+            threads: options.threads,
+            scan_lists: options.scan_lists,
+            ..request
+        }))
     }
 
     /// `knn_exact_batch(table, column, queries, k, options)`.
@@ -204,7 +209,9 @@ impl<'a> QueryArgs<'a> {
 
     /// `knn_annoy_batch(index, queries, k, options)`.
     pub(super) fn annoy_batch(&self, targets: &Targets) -> Result<Batch> {
-        let (budget, threads) = annoy_options(self.options())?;
+        let AnnoyOptions {
+            budget, threads, ..
+        } = AnnoyOptions::parse(self.options())?;
         let target = Target::Index(targets.index(self.name(0, "an index")?)?);
         self.batch(targets, target, Way::Within(budget), threads)
     }
@@ -298,44 +305,67 @@ fn threads(given: Option<i64>) -> Result<Option<usize>> {
 
 /// The options of `knn_annoy`: a number is `search_k`.
 pub(crate) fn budget(value: ValueRef<'_>) -> Result<Budget> {
-    Ok(annoy_options(value)?.0)
+    Ok(AnnoyOptions::parse(value)?.budget)
 }
 
-/// The options of `knn_annoy` and its like: how much to look at, and threads.
-pub(super) fn annoy_options(value: ValueRef<'_>) -> Result<(Budget, Option<usize>)> {
-    #[derive(Deserialize)]
-    #[serde(
-        deny_unknown_fields,
-        expecting = "a JSON object such as {\"search_k\":5000} or {\"recall\":0.99}"
-    )]
-    struct Json {
-        search_k: Option<usize>,
-        recall: Option<f32>,
-        threads: Option<i64>,
-    }
-    let json: Json = match value {
-        ValueRef::Null => return Ok((Budget::Default, None)),
-        ValueRef::Integer(n) => Json {
-            search_k: Some(
-                usize::try_from(n).map_err(|_| anyhow!("search_k must be 0 or more, got {n}"))?,
-            ),
-            recall: None,
-            threads: None,
-        },
-        ValueRef::Text(text) => {
-            serde_json::from_slice(text).map_err(|e| options_error("knn_annoy", &e))?
+/// The options of `knn_annoy` and its like.
+pub(super) struct AnnoyOptions {
+    /// How much to look at.
+    pub(super) budget: Budget,
+    /// `None`: as many as have enough to do.
+    pub(super) threads: Option<usize>,
+    /// Whether a set of rowids is met by a scan of lists even where that is not the cheapest way (`"filter":"scan"`).
+    pub(super) scan_lists: bool,
+}
+
+impl AnnoyOptions {
+    /// A number is `search_k`.
+    pub(super) fn parse(value: ValueRef<'_>) -> Result<Self> {
+        #[derive(Default, Deserialize)]
+        #[serde(
+            deny_unknown_fields,
+            expecting = "a JSON object such as {\"search_k\":5000} or {\"recall\":0.99}"
+        )]
+        struct Json {
+            search_k: Option<usize>,
+            recall: Option<f32>,
+            threads: Option<i64>,
+            filter: Option<String>,
         }
-        other => bail!(
-            "knn_annoy options must be search_k or JSON such as {{\"search_k\":5000}}, got {}",
-            other.data_type()
-        ),
-    };
-    let budget = match (json.search_k, json.recall) {
-        (Some(_), Some(_)) => bail!("knn_annoy options: give search_k or recall, not both"),
-        (Some(n), None) => Budget::SearchK(n),
-        (None, Some(r)) if (0.0..=1.0).contains(&r) => Budget::Recall(r),
-        (None, Some(r)) => bail!("recall must be from 0 to 1, got {r}"),
-        (None, None) => Budget::Default,
-    };
-    Ok((budget, threads(json.threads)?))
+        let json: Json = match value {
+            ValueRef::Null => Json::default(),
+            ValueRef::Integer(n) => Json {
+                search_k: Some(
+                    usize::try_from(n)
+                        .map_err(|_| anyhow!("search_k must be 0 or more, got {n}"))?,
+                ),
+                ..Json::default()
+            },
+            ValueRef::Text(text) => {
+                serde_json::from_slice(text).map_err(|e| options_error("knn_annoy", &e))?
+            }
+            other => bail!(
+                "knn_annoy options must be search_k or JSON such as {{\"search_k\":5000}}, got {}",
+                other.data_type()
+            ),
+        };
+        let budget = match (json.search_k, json.recall) {
+            (Some(_), Some(_)) => bail!("knn_annoy options: give search_k or recall, not both"),
+            (Some(n), None) => Budget::SearchK(n),
+            (None, Some(r)) if (0.0..=1.0).contains(&r) => Budget::Recall(r),
+            (None, Some(r)) => bail!("recall must be from 0 to 1, got {r}"),
+            (None, None) => Budget::Default,
+        };
+        Ok(AnnoyOptions {
+            budget,
+            threads: threads(json.threads)?,
+            scan_lists: match json.filter.as_deref() {
+                None | Some("auto") => false,
+                Some("scan") => true,
+                Some(other) => {
+                    bail!("knn_annoy options: filter must be 'auto' or 'scan', got '{other}'")
+                }
+            },
+        })
+    }
 }

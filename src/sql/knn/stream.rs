@@ -1,8 +1,10 @@
 //! The rows of one search, nearest first, as many as the statement takes.
 //!
-//! With a distance and neither `k` nor LIMIT, an exact search gives all rows within it in one pass. With `k` there is one search. Without, a first batch is searched (as large as LIMIT says, when SQLite tells), and
-//! whenever the statement wants more, a batch four times as large: a join or filter that drops rows gets its full
-//! number in the end, and a statement that stops early has paid for little more than it took.
+//! With a distance and neither `k` nor LIMIT, an exact search gives all rows within it in one pass. With `k` there is one
+//! search. Without, a first batch is searched (as large as LIMIT says, when SQLite tells), and whenever the statement wants
+//! more, a larger one: a join or filter that drops rows gets its full number in the end, and a statement that stops early
+//! has paid for little more than it took. A statement that takes all rows has paid for a few searches of everything
+//! ([`growth`]).
 //!
 //! Exact batches are prefixes of each other, so the rows come in order. An approximate search that looks further may
 //! find a row that belonged before those already given; it is given then, late but not lost. A statement that asks for
@@ -22,8 +24,20 @@ use crate::vector::Vector;
 const FIRST_BATCH: usize = 64;
 /// A set with up to so many rows is answered in one batch.
 const FEW: usize = 4096;
-/// How much larger each batch is than the one before.
-const GROWTH: usize = 4;
+/// A batch of so many rows takes about as long as SQLite takes to look at them.
+const LARGE: usize = 4096;
+
+/// How much larger a batch is than the one before of `batch` rows. One of an index costs about as much as SQLite's look at its
+/// rows, so it should not be much larger than what is wanted; if that is many, few searches matter more. A table is read as
+/// a whole for each.
+fn growth(target: &Target, batch: usize) -> usize {
+    match target {
+        Target::Table(..) => 64,
+        Target::Index(reader) if reader.borrow().forest().is_none() => 64,
+        Target::Index(_) if batch >= LARGE => 16,
+        Target::Index(_) => 4,
+    }
+}
 
 /// What is asked.
 pub(crate) struct Request {
@@ -40,6 +54,8 @@ pub(crate) struct Request {
     pub(crate) floor: f64,
     /// Rowids of which the rows must be, if not all may be.
     pub(crate) among: Option<Arc<RowSet>>,
+    /// Whether these are met by a scan of lists even where that is not the cheapest way.
+    pub(crate) scan_lists: bool,
     /// Threads; `None`: as many as have enough to do.
     pub(crate) threads: Option<usize>,
     /// SQLite relies on the order.
@@ -56,7 +72,7 @@ pub(crate) struct Stream {
     batch: usize,
     /// Whether nothing can follow this batch.
     last: bool,
-    /// Rows given in earlier batches.
+    /// Rows given in earlier batches. Rowids, not their number: the statement's owner may change rows between two steps.
     given: FxHashSet<i64>,
     /// Rows still to be given; `None`: all.
     left: Option<usize>,
@@ -119,6 +135,7 @@ impl Stream {
             k: self.batch,
             within: request.bound,
             among: request.among.clone(),
+            scan_lists: request.scan_lists,
             threads: request.threads,
         };
         self.hits = targets.search_one(&request.target, request.way, &request.query, &wanted)?;
@@ -129,11 +146,15 @@ impl Stream {
             .as_ref()
             .is_some_and(|among| self.hits.len() >= among.len());
         self.last = request.k.is_some() || beyond || all || (short && request.way == Way::Exact);
-        if short || request.ordered {
-            // The leaves hold no more, or the rows must come in order: look at everything from now on.
+        if short || request.ordered || self.batch >= LARGE {
+            // The leaves hold no more, the rows must come in order, or nearly everything is looked at anyway: look at
+            // everything from now on.
             request.way = Way::Exact;
         }
-        self.hits.retain(|h| h.distance >= request.floor);
+        let given = &self.given;
+        let fresh = |h: &Hit| given.is_empty() || !given.contains(&h.rowid);
+        self.hits
+            .retain(|h| h.distance >= request.floor && fresh(h));
         self.request = Some(request);
         Ok(())
     }
@@ -166,10 +187,9 @@ impl Stream {
                 break;
             };
             self.given.extend(self.hits.iter().map(|h| h.rowid));
-            self.batch = self.batch.max(1).saturating_mul(GROWTH);
+            let growth = growth(&request.target, self.batch);
+            self.batch = self.batch.max(1).saturating_mul(growth);
             self.fetch(targets, request)?;
-            let given = &self.given;
-            self.hits.retain(|h| !given.contains(&h.rowid));
         }
         Ok(())
     }

@@ -74,6 +74,7 @@ impl Function for Recall {
             k,
             within: f64::INFINITY,
             among: None,
+            scan_lists: false,
             threads: Some(1),
         };
         let reader = &reader;
