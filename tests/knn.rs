@@ -68,7 +68,6 @@ fn a_million_may_be_asked_for_and_deep_pages_come_in_order() {
     let conn = line(n);
     conn.execute_batch("CREATE TABLE bare AS SELECT * FROM p")
         .unwrap();
-    let n = n as i64;
     let all: Vec<i64> = (0..n).collect();
     let l2 = "'{\"metric\":\"l2\"}'";
     for search in [
