@@ -14,6 +14,7 @@
 //! * `sql`: the functions, table functions and virtual tables that SQLite sees (feature `sql`).
 //! * [`shape`]: groups of vectors, and a picture of them.
 //! * [`job`]: how long work reports and stops.
+//! * [`spill`]: arrays that may be larger than memory.
 //!
 //! `embed` and `forest` do not know each other: they meet in an SQL table of vectors.
 //!
@@ -82,6 +83,7 @@ pub mod job;
 pub mod kernel;
 pub mod shape;
 mod spelling;
+pub mod spill;
 pub mod vector;
 
 #[cfg(feature = "sql")]

@@ -1,18 +1,14 @@
 //! The ids of a corpus: in memory, or in a temporary file once they need more memory than allowed.
 //!
-//! The file has no name (where the system allows it; elsewhere it goes with the last who has it open) and is mapped, so
-//! that reading it looks as reading memory does, and the system keeps of it what there is room for: a corpus larger than
-//! memory trains at the speed of the disk.
+//! The file is mapped ([`crate::spill`]): a corpus larger than memory trains at the speed of the disk.
 
-#![allow(unsafe_code)]
-
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use memmap2::MmapMut;
+
+use crate::spill;
 
 /// Ids that are still being collected.
 #[derive(Debug)]
@@ -64,7 +60,10 @@ impl Collecting {
     fn write_out(&mut self) -> Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(temporary_file()?),
+            none => none.insert(
+                spill::nameless(&spill::temporary_folder())
+                    .context("SQLITE_TMPDIR can name another folder")?,
+            ),
         };
         file.write_all(bytemuck::cast_slice(&self.ids))
             .context("can't write the corpus to a temporary file: free room in the directory for temporary files, or set SQLITE_TMPDIR to another")?;
@@ -81,10 +80,7 @@ impl Collecting {
         let Some(file) = &self.file else {
             bail!("the temporary file of the corpus is gone");
         };
-        // SAFETY: nobody else has this file: it was created anew, and has no name any more or one that only we know.
-        // So nobody changes or shortens it under the mapping.
-        let map = unsafe { MmapMut::map_mut(file) }
-            .context("can't map the temporary file of the corpus")?;
+        let map = spill::map_file(file).context("can't map the temporary file of the corpus")?;
         Ok(Tokens::File(map, self.n_in_file))
     }
 }
@@ -114,60 +110,6 @@ impl Tokens {
             Tokens::File(_, len) => *len = n.min(*len),
         }
     }
-}
-
-/// A new file in SQLite's directory for temporary files, which goes away with the last who has it open.
-fn temporary_file() -> Result<File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let directory = directory();
-    for _ in 0..1000 {
-        let path = directory.join(format!(
-            "sqlite-annoy-{}-{}.corpus",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(windows)]
-        {
-            use std::os::windows::fs::OpenOptionsExt;
-            // FILE_FLAG_DELETE_ON_CLOSE
-            options.custom_flags(0x0400_0000);
-        }
-        match options.open(&path) {
-            Ok(file) => {
-                #[cfg(not(windows))]
-                std::fs::remove_file(&path)
-                    .with_context(|| format!("can't remove {}", path.display()))?;
-                return Ok(file);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => {
-                return Err(e).with_context(|| {
-                    format!(
-                        "can't create {}: set SQLITE_TMPDIR to a directory that can be written",
-                        path.display()
-                    )
-                });
-            }
-        }
-    }
-    bail!(
-        "no free name for a temporary file in {}",
-        directory.display()
-    )
-}
-
-/// As SQLite chooses: /tmp comes last, because it is often memory.
-fn directory() -> PathBuf {
-    let given = ["SQLITE_TMPDIR", "TMPDIR"]
-        .iter()
-        .filter_map(std::env::var_os)
-        .map(PathBuf::from);
-    given
-        .chain([PathBuf::from("/var/tmp")])
-        .find(|path| path.is_dir())
-        .unwrap_or_else(std::env::temp_dir)
 }
 
 #[cfg(test)]

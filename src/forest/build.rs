@@ -8,6 +8,9 @@
 //! 5. The sections ([`super::image`]), in the leaf order of tree 0. Codes and vectors are gathered while they are written, so the image
 //!    never holds a second copy of either: the peak is the caller's rows, one byte a dimension, and the lists.
 //!
+//! All that is large lies in arrays of [`crate::spill`]: in memory, or in files that each stage reads and writes in order
+//! ([`super::shelf`]). [`super::need`] says beforehand how much of either it will be.
+//!
 //! Threads share work by rows and by trees; no result depends on how.
 
 use anyhow::{Context, Result, ensure};
@@ -19,11 +22,13 @@ use super::format::Header;
 use super::image::{Content, Image};
 use super::lists::{self, Lists};
 use super::originals::{VectorStore, check_f16};
-use super::partition::{self, Rows, Tree};
+use super::partition::{self, Tree};
 use super::plane::{self, Nibbles};
+use super::shelf::Shelf;
 use super::space::{Factors, Role, Space, dot32, work_dim};
 use crate::job::Job;
 use crate::kernel::scan::Bits;
+use crate::spill::{Array, Spill};
 use crate::vector::{MAX_DIM, Metric};
 
 /// The largest number of trees a forest may have.
@@ -53,7 +58,21 @@ pub struct BuildOptions {
 /// When lengths do not fit, rowids are not ascending, a component is not finite or not what `store` can hold, an option is out of range, or the
 /// job is stopped ([`crate::job::Interrupted`]).
 pub fn build<'a>(vectors: &Vectors<'a>, options: &BuildOptions, job: &Job) -> Result<Image<'a>> {
-    build_with(vectors, options, lists::kind, job)
+    let input = Input::from(vectors);
+    build_with(input, options, lists::kind, &Spill::memory(), job)
+}
+
+/// [`build`] of vectors that may be more than memory holds, with its arrays where `spill` says. The bytes are the same.
+///
+/// # Errors
+/// As [`build`], and when `spill` has no room.
+pub fn build_large(
+    vectors: Input<'static>,
+    options: &BuildOptions,
+    spill: &Spill,
+    job: &Job,
+) -> Result<Image<'static>> {
+    build_with(vectors, options, lists::kind, spill, job)
 }
 
 /// [`build`] without the lists of approximate search and their calibration: such a forest is searched exactly, whatever the
@@ -66,22 +85,50 @@ pub fn build_exact<'a>(
     options: &BuildOptions,
     job: &Job,
 ) -> Result<Image<'a>> {
-    build_with(vectors, options, |_, _| None, job)
+    let input = Input::from(vectors);
+    build_with(input, options, |_, _| None, &Spill::memory(), job)
+}
+
+/// Vectors to index, as [`Vectors`], which a build uses up.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// As [`Vectors::dim`].
+    pub dim: usize,
+    /// As [`Vectors::ids`].
+    pub ids: Array<'a, i64>,
+    /// As [`Vectors::rows`].
+    pub rows: Array<'a, f32>,
+}
+
+impl<'a> From<&Vectors<'a>> for Input<'a> {
+    fn from(vectors: &Vectors<'a>) -> Self {
+        Input {
+            dim: vectors.dim,
+            ids: Array::Borrowed(vectors.ids),
+            rows: Array::Borrowed(vectors.rows),
+        }
+    }
 }
 
 fn build_with<'a>(
-    vectors: &Vectors<'a>,
+    input: Input<'a>,
     options: &BuildOptions,
     kind: impl Fn(usize, usize) -> Option<(Bits, usize)>,
+    spill: &Spill,
     job: &Job,
 ) -> Result<Image<'a>> {
-    check(vectors, options)?;
+    let vectors = Vectors {
+        dim: input.dim,
+        ids: &input.ids,
+        rows: &input.rows,
+    };
+    check(&vectors, options)?;
     let kind = kind(vectors.ids.len(), work_dim(options.metric, vectors.dim));
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
         .context("the threads of the build could not be started")?;
-    pool.install(|| build_here(vectors, options, kind, job))
+    pool.install(|| build_here(input, options, kind, spill, job))
 }
 
 fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
@@ -126,7 +173,7 @@ fn check(v: &Vectors, o: &BuildOptions) -> Result<()> {
 
 /// The most rows a leaf should hold (cuts leave about half of that in one). Small leaves waste less of a scan, and few
 /// leaves less of their ranking, which costs as much for a leaf as scanning four (two bits) or eight rows (one bit).
-fn leaf_size(n: usize, kind: Option<(Bits, usize)>) -> usize {
+pub(super) fn leaf_size(n: usize, kind: Option<(Bits, usize)>) -> usize {
     let most = match kind {
         Some((Bits::One, _)) => 192.0,
         _ => 128.0,
@@ -135,18 +182,24 @@ fn leaf_size(n: usize, kind: Option<(Bits, usize)>) -> usize {
 }
 
 fn build_here<'a>(
-    v: &Vectors<'a>,
+    input: Input<'a>,
     o: &BuildOptions,
     kind: Option<(Bits, usize)>,
+    spill: &Spill,
     job: &Job,
 ) -> Result<Image<'a>> {
+    let v = &Vectors {
+        dim: input.dim,
+        ids: &input.ids,
+        rows: &input.rows,
+    };
     let n = v.ids.len();
     job.phase("encode", n as u64);
     let space = fit(v, o, job)?;
     let stride = space.stride();
-    let mut codes = vec![128u8; n * stride];
-    let mut factors = vec![Factors::default(); n];
-    let mut nibbles = Nibbles::new(n, space.work());
+    let mut codes = spill.zeros::<u8>(n * stride)?;
+    let mut factors = spill.zeros::<Factors>(n)?;
+    let mut nibbles = Nibbles::new(n, space.work(), spill)?;
     codes
         .par_chunks_mut(CHUNK * stride)
         .zip(factors.par_chunks_mut(CHUNK))
@@ -174,28 +227,43 @@ fn build_here<'a>(
             Ok::<_, anyhow::Error>(())
         })?;
     let leaf = leaf_size(n, kind);
-    let rows = Rows {
+    let mut shelf = Shelf {
         space: &space,
-        stride,
-        codes: &codes,
-        factors: &factors,
+        spill,
+        codes,
+        factors,
         vectors: v.rows,
+        place: Vec::new(),
+        bounds: vec![0, n as u32],
     };
     job.phase("trees", u64::from(o.trees));
-    let trees = (0..u64::from(o.trees))
-        .into_par_iter()
-        .map(|t| {
-            let tree = partition::grow(&rows, leaf, o.seed, t, job);
-            job.advance(1);
-            tree
-        })
-        .collect::<Result<Vec<Tree>>>()?;
+    let trees = if shelf.is_fixed() {
+        (0..u64::from(o.trees))
+            .into_par_iter()
+            .map(|t| {
+                let tree = partition::grow(&mut shelf.lend(), leaf, o.seed, t, job);
+                job.advance(1);
+                tree
+            })
+            .collect::<Result<Vec<Tree>>>()?
+    } else {
+        // One after the other: each brings the rows into an order of its own.
+        (0..u64::from(o.trees))
+            .map(|t| {
+                let tree = partition::grow(&mut shelf, leaf, o.seed, t, job);
+                job.advance(1);
+                tree
+            })
+            .collect::<Result<Vec<Tree>>>()?
+    };
     job.phase("lists", 0);
+    shelf.arrange(&trees[0].rows, &trees[0].starts, job)?;
     let means = trees[0].centroids.means();
     let lists = kind
-        .map(|kind| Lists::build(&rows, &trees[0], &means, kind, job))
+        .map(|kind| Lists::build(&shelf, &trees[0], &means, kind, job))
         .transpose()?;
     job.phase("calibrate", 0);
+    let rows = shelf.rows();
     let (curve, hardness) = match &lists {
         Some(lists) => {
             let view = lists.view(space.work());
@@ -203,7 +271,7 @@ fn build_here<'a>(
         }
         None => Default::default(),
     };
-    let radii = plane::radii(&rows, &trees[0]);
+    let radii = plane::radii(&rows, &trees[0], job)?;
     job.phase("write", 0);
     let header = Header {
         metric: o.metric,
@@ -219,18 +287,30 @@ fn build_here<'a>(
         lists: kind,
         hardness,
     };
-    let content = Content {
-        space: &space,
+    let Shelf {
         codes,
         factors,
+        place,
+        bounds,
+        ..
+    } = shelf;
+    let content = Content {
+        space: &space,
+        spill,
+        ids: input.ids,
+        vectors: input.rows,
+        codes,
+        factors,
+        nibbles,
+        place,
+        bounds,
         trees,
         means,
         lists,
-        curve,
-        nibbles,
         radii,
+        curve,
     };
-    Image::new(v, &header, content, job)
+    Image::new(&header, content, job)
 }
 
 /// Largest norm and mean point.

@@ -72,7 +72,7 @@ pub(crate) fn curve(
     seed: u64,
     job: &Job,
 ) -> Result<(Vec<Point>, Hardness)> {
-    let n = rows.factors.len();
+    let n = rows.len();
     // Evenly over the leaves, so that easy and hard regions have their share.
     let mut random = Random::new(seed, 0xca11);
     let each = n.div_ceil(QUERIES).max(1);
@@ -276,7 +276,7 @@ impl Ground<'_> {
     /// The row has pulled the centroid of its own leaf towards it, which no query does: without it that distance would be
     /// larger by m / (m - 1), m the rows of the leaf.
     fn order(&self, row: u32) -> Vec<(u32, f32, f32)> {
-        let factors = &self.rows.factors[row as usize];
+        let factors = self.rows.factors(row);
         let mut ranking = Ranking::default();
         let code = self.rows.code(row);
         self.directory.rank(code, 2.0 * factors.scale, &mut ranking);
@@ -306,7 +306,7 @@ impl Replay {
             places,
             ..
         } = ground;
-        let factor = rows.factors[row as usize].scale;
+        let factor = rows.factors(row).scale;
         let order = ground.order(row);
         let code: Vec<i8> = rows.code(row)[..rows.space.work()]
             .iter()
@@ -475,7 +475,7 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
             list.truncate(k);
         }
     };
-    let n = rows.factors.len();
+    let n = rows.len();
     // Few parts, each with its own lists; merged in any order the result is the same.
     let part = n.div_ceil(8).max(PART);
     let parts = (0..n.div_ceil(part))
@@ -485,7 +485,7 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
             let mut limits = vec![f32::INFINITY; blocks.leaves()];
             limits[asked.len()..].fill(f32::NEG_INFINITY);
             const TILE: usize = codes::TILE;
-            let mut nearer_blocks = Vec::new();
+            let (mut nearer_blocks, mut tile) = (Vec::new(), Vec::new());
             let mut scores = vec![0.0f32; TILE * blocks.leaves()];
             let range = p * part..((p + 1) * part).min(n);
             for row in range.clone() {
@@ -495,17 +495,18 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
                     let rows_here = row..(row + TILE).min(range.end);
                     let mut factors = [0.0; TILE];
                     for (factor, row) in factors.iter_mut().zip(rows_here.clone()) {
-                        *factor = 2.0 * rows.factors[row].scale;
+                        *factor = 2.0 * rows.factors(row as u32).scale;
                     }
+                    let codes = rows.codes_of(rows_here.clone(), &mut tile);
                     codes::row_scores(
                         level(),
                         &blocks,
-                        &rows.codes[rows_here.start * rows.stride..rows_here.end * rows.stride],
+                        codes,
                         &factors[..rows_here.len()],
                         &mut scores[..rows_here.len() * blocks.leaves()],
                     );
                 }
-                let f = &rows.factors[row];
+                let f = rows.factors(row as u32);
                 let scores = &scores[at * blocks.leaves()..][..blocks.leaves()];
                 nearer_blocks.clear();
                 let task = Nearer(scores, &limits, f.norm, &mut nearer_blocks);

@@ -5,6 +5,10 @@ use super::partition::Rows;
 use super::space::quantise;
 use crate::kernel::codes::{self, Blocks, LANES};
 
+/// Blocks of leaves among which those near a leaf are looked for: they have many times as many leaves as are asked for, and
+/// from some two million rows on a share of all blocks would make builds quadratic.
+const MOST_BLOCKS: usize = 1024;
+
 /// Centroids in the layout of [`Blocks`].
 #[derive(Debug, Default)]
 pub(crate) struct Centroids {
@@ -38,7 +42,7 @@ impl Centroids {
         let mut c = Self::new(&[], rows.space.work());
         c.resize(some.len());
         for (leaf, &row) in some.iter().enumerate() {
-            let f = &rows.factors[row as usize];
+            let f = rows.factors(row);
             c.set(leaf, rows.code(row), f.scale, 0);
             c.norm[leaf] = f.norm;
         }
@@ -143,7 +147,7 @@ impl Centroids {
             leaves: self.blocks(),
             groups: means.blocks(),
         }
-        .rank(&code, 2.0 * self.scale[leaf], &mut ranking);
+        .rank_some(&code, 2.0 * self.scale[leaf], MOST_BLOCKS, &mut ranking);
         let mut candidates = Vec::new();
         ranking.nearest(many, &mut candidates);
         let mut near: Vec<u32> = candidates

@@ -3,14 +3,15 @@
 //! A node of more rows than a leaf should hold is cut between two centres found by a few rounds of 2-means on a sample
 //! of its rows (Annoy's idea), but never more unevenly than 1 : 7, so depth is logarithmic for any data. A cut that
 //! finds nothing to tell its rows apart is *degenerate*: the node stays one leaf. What is random depends on (seed,
-//! tree, path to the node) alone; large nodes are cut one after the other with the rows shared among threads, small
-//! ones are shared among threads as a whole, and the result is the same.
+//! tree, path to the node) alone; large nodes are cut level by level, in a pass over all rows each, small ones are
+//! shared among threads as a whole, and the result is the same.
 
 use anyhow::Result;
 use rayon::prelude::*;
 
 use super::partition::{Rows, Tree};
 use super::random::Random;
+use super::shelf::Shelf;
 use super::space::quantise;
 use crate::job::Job;
 use crate::kernel::codes;
@@ -32,6 +33,8 @@ struct Node {
     from: usize,
     to: usize,
     path: u64,
+    /// Nothing was found that tells its rows apart.
+    whole: bool,
 }
 
 /// What came out of some nodes: the ends of leaves, and how many cuts were tried and in vain.
@@ -40,84 +43,158 @@ struct Ends {
     ends: Vec<u32>,
     splits: u64,
     degenerate: u64,
-    /// Nodes small enough to be handed out, in order; only the first pass makes them.
-    small: Vec<Node>,
 }
 
 /// Cuts all rows into leaves of at most `leaf` rows (more where rows can't be told apart).
-pub(crate) fn split(rows: &Rows, leaf: usize, seed: u64, tree: u64, job: &Job) -> Result<Tree> {
-    let n = rows.factors.len();
+pub(crate) fn split(
+    shelf: &mut Shelf,
+    leaf: usize,
+    seed: u64,
+    tree: u64,
+    job: &Job,
+) -> Result<Tree> {
+    let n = shelf.len();
     let mut order: Vec<u32> = (0..n as u32).collect();
-    let whole = Node {
-        from: 0,
-        to: n,
-        path: 1,
-    };
     let seed = seed ^ (tree << 32);
-    let mut top = descend(
-        rows,
-        &mut order,
-        whole,
-        leaf,
-        (n / PARTS).max(leaf),
-        seed,
-        job,
-    )?;
-    let mut rest = &mut order[..];
-    let mut parts = Vec::new();
-    for node in std::mem::take(&mut top.small) {
-        let part;
-        (part, rest) = rest.split_at_mut(node.to - node.from);
-        parts.push((part, node));
-    }
-    let done = parts
-        .into_par_iter()
-        .map(|(part, node)| {
-            let from = node.from as u32;
-            let node = Node {
-                from: 0,
-                to: part.len(),
-                path: node.path,
-            };
-            let mut done = descend(rows, part, node, leaf, 0, seed, job)?;
-            done.ends.iter_mut().for_each(|end| *end += from);
-            Ok(done)
-        })
-        .collect::<Result<Vec<Ends>>>()?;
+    let small = (n / PARTS).min(shelf.span()).max(leaf);
+    let (nodes, splits) = coarse(shelf, &mut order, small, seed, job)?;
+    let starts: Vec<u32> = std::iter::once(0)
+        .chain(nodes.iter().map(|node| node.to as u32))
+        .collect();
+    shelf.arrange(&order, &starts, job)?;
+    let rows = &shelf.rows();
     let mut out = Tree {
         starts: vec![0],
-        splits: top.splits,
-        degenerate: top.degenerate,
+        splits,
         ..Tree::default()
     };
-    for part in done {
-        out.starts.extend(part.ends);
-        out.splits += part.splits;
-        out.degenerate += part.degenerate;
+    let mut rest = &mut order[..];
+    for (_, span) in rows.spans(&starts) {
+        let mut parts = Vec::with_capacity(span.len());
+        for node in &nodes[span] {
+            let part;
+            (part, rest) = rest.split_at_mut(node.to - node.from);
+            parts.push((part, node));
+        }
+        let done = parts
+            .into_par_iter()
+            .map(|(part, node)| {
+                let whole = Node {
+                    from: 0,
+                    to: part.len(),
+                    path: node.path,
+                    whole: false,
+                };
+                let mut done = descend(rows, part, whole, leaf, seed, job)?;
+                done.ends
+                    .iter_mut()
+                    .for_each(|end| *end += node.from as u32);
+                Ok(done)
+            })
+            .collect::<Result<Vec<Ends>>>()?;
+        for part in done {
+            out.starts.extend(part.ends);
+            out.splits += part.splits;
+            out.degenerate += part.degenerate;
+        }
     }
     out.rows = order;
     Ok(out)
 }
 
-/// Cuts a node and what comes of it, down to leaves, or to nodes of at most `small` rows, which are left for later.
+/// Cuts nodes of more than `small` rows, all of one depth in one pass over the rows, until there are none. Returns what is left
+/// to cut, in order, and how many cuts were made; a node that can't be cut is left as it is.
+fn coarse(
+    shelf: &Shelf,
+    order: &mut [u32],
+    small: usize,
+    seed: u64,
+    job: &Job,
+) -> Result<(Vec<Node>, u64)> {
+    let rows = &shelf.rows();
+    let (n, block) = (order.len(), shelf.span());
+    let mut splits = 0;
+    let mut nodes = vec![Node {
+        from: 0,
+        to: n,
+        path: 1,
+        whole: false,
+    }];
+    loop {
+        let mut cuts = Vec::new();
+        for (i, node) in nodes.iter_mut().enumerate() {
+            let members = &order[node.from..node.to];
+            if members.len() <= small || node.whole {
+                continue;
+            }
+            let (mut random, mut b) = (Random::new(seed, node.path), Buffers::default());
+            match centres(rows, members, &mut random, &mut b, job)? {
+                Some(at) => cuts.push((i, members, at, b)),
+                None => node.whole = true,
+            }
+        }
+        if cuts.is_empty() {
+            return Ok((nodes, splits));
+        }
+        // The rows of a block are near when the second node looks for its own.
+        for first in (0..n).step_by(block) {
+            let end = (first + block).min(n) as u32;
+            cuts.par_iter_mut().try_for_each(|(_, members, at, b)| {
+                let rest = &members[b.margins.len()..];
+                let here = rest.partition_point(|&row| row < end);
+                margins(rows, &rest[..here], *at, b, job)
+            })?;
+        }
+        let cuts: Vec<_> = cuts.into_iter().map(|(i, _, _, b)| (i, b)).collect();
+        let mut cuts = cuts.into_iter().peekable();
+        for (i, mut node) in std::mem::take(&mut nodes).into_iter().enumerate() {
+            let Some((_, mut b)) = cuts.next_if(|cut| cut.0 == i) else {
+                nodes.push(node);
+                continue;
+            };
+            match divide(&mut order[node.from..node.to], &mut b) {
+                Some(left) => {
+                    splits += 1;
+                    nodes.extend(node.halves(left));
+                }
+                None => {
+                    node.whole = true;
+                    nodes.push(node);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The two nodes that a cut behind the first `left` rows makes.
+    fn halves(&self, left: usize) -> [Node; 2] {
+        let middle = self.from + left;
+        let path = |side: u64| (self.path << 1 | side).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let node = |from, to, side| Node {
+            from,
+            to,
+            path: path(side),
+            whole: false,
+        };
+        [node(self.from, middle, 0), node(middle, self.to, 1)]
+    }
+}
+
+/// Cuts a node and what comes of it, down to leaves.
 fn descend(
     rows: &Rows,
     order: &mut [u32],
     node: Node,
     leaf: usize,
-    small: usize,
     seed: u64,
     job: &Job,
 ) -> Result<Ends> {
     let mut out = Ends::default();
     let mut stack = vec![node];
-    let mut buffers = Buffers::default();
+    let mut b = Buffers::default();
     while let Some(node) = stack.pop() {
         let members = &mut order[node.from..node.to];
-        if members.len() <= small {
-            out.small.push(node);
-            continue;
-        }
         if members.len() <= leaf {
             out.ends.push(node.to as u32);
             continue;
@@ -125,30 +202,20 @@ fn descend(
         job.check()?;
         out.splits += 1;
         let mut random = Random::new(seed, node.path);
-        match cut(rows, members, &mut random, &mut buffers, job)? {
-            None if small > 0 => {
-                // The second pass would try again and count twice.
-                out.splits -= 1;
-                out.small.push(node);
-            }
+        let mut left = None;
+        if let Some(at) = centres(rows, members, &mut random, &mut b, job)? {
+            margins(rows, members, at, &mut b, job)?;
+            left = divide(members, &mut b);
+        }
+        match left {
             None => {
                 out.degenerate += 1;
                 out.ends.push(node.to as u32);
             }
             Some(left) => {
-                let middle = node.from + left;
-                let path = |side: u64| (node.path << 1 | side).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 // Left on top of the stack: leaves come out in order, neighbours next to each other.
-                stack.push(Node {
-                    from: middle,
-                    to: node.to,
-                    path: path(1),
-                });
-                stack.push(Node {
-                    from: node.from,
-                    to: middle,
-                    path: path(0),
-                });
+                let [left, right] = node.halves(left);
+                stack.extend([right, left]);
             }
         }
     }
@@ -168,15 +235,15 @@ struct Buffers {
     sorted: Vec<f32>,
 }
 
-/// Cuts the members in two, in place and keeping their order on each side. Returns the size of the first side, or
-/// `None` when nothing tells them apart.
-fn cut(
+/// Finds the direction in which to cut the members, codes it, and returns (its scale, the margin at the origin); `None` when
+/// nothing tells them apart.
+fn centres(
     rows: &Rows,
-    members: &mut [u32],
+    members: &[u32],
     random: &mut Random,
     b: &mut Buffers,
     job: &Job,
-) -> Result<Option<usize>> {
+) -> Result<Option<(f32, f32)>> {
     let sample: Vec<u32> = if members.len() <= SAMPLE {
         members.to_vec()
     } else {
@@ -206,6 +273,7 @@ fn cut(
     }
     let mut level_at = direction(rows, b);
     for _ in 0..ROUNDS {
+        b.margins.clear();
         margins(rows, &sample, level_at, b, job)?;
         let mut sides = [
             Vec::with_capacity(sample.len()),
@@ -222,8 +290,8 @@ fn cut(
         }
         level_at = direction(rows, b);
     }
-    margins(rows, members, level_at, b, job)?;
-    Ok(divide(members, b))
+    b.margins.clear();
+    Ok(Some(level_at))
 }
 
 /// Codes the direction from the second centre to the first; returns (its scale, the margin at the origin).
@@ -243,7 +311,7 @@ fn direction(rows: &Rows, b: &mut Buffers) -> (f32, f32) {
     (scale, offset as f32)
 }
 
-/// Half of |x - second|^2 - |x - first|^2 for each row: positive where the first centre is nearer.
+/// Adds half of |x - second|^2 - |x - first|^2 for each row to the margins: positive where the first centre is nearer.
 fn margins(
     rows: &Rows,
     of: &[u32],
@@ -258,14 +326,20 @@ fn margins(
         .zip(of.par_chunks(CHUNK))
         .try_for_each(|(dots, of)| {
             job.check()?;
-            codes::gather_dots(level(), rows.codes, rows.stride, of, query, dots);
+            codes::gather_dots(
+                level(),
+                rows.codes,
+                rows.stride,
+                &rows.places(of),
+                query,
+                dots,
+            );
             Ok::<_, anyhow::Error>(())
         })?;
-    b.margins.clear();
     b.margins.extend(
         of.iter()
             .zip(&b.dots)
-            .map(|(&row, &dot)| rows.factors[row as usize].scale * (scale * dot as f32) + offset),
+            .map(|(&row, &dot)| rows.factors(row).scale * (scale * dot as f32) + offset),
     );
     Ok(())
 }

@@ -35,12 +35,17 @@ pub(crate) struct Ranking {
 impl Directory<'_> {
     /// Ranks leaves for the code of a row or query; `factor` is twice its scale.
     pub(crate) fn rank(&self, code: &[u8], factor: f32, out: &mut Ranking) {
+        self.rank_some(code, factor, usize::MAX, out);
+    }
+
+    /// The same, with the leaves of about `most` blocks at most.
+    pub(crate) fn rank_some(&self, code: &[u8], factor: f32, most: usize, out: &mut Ranking) {
         let all = self.leaves.leaves() / LANES;
         out.blocks.clear();
         if all <= FEW {
             out.blocks.extend(0..all as u32);
         } else {
-            let keep = FEW / 2 + all * 45 / 100;
+            let keep = (FEW / 2 + all * 45 / 100).min(most);
             out.means.resize(self.groups.leaves(), 0.0);
             codes::leaf_scores(level(), &self.groups, code, factor, &mut out.means);
             let means = &out.means[..all];

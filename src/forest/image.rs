@@ -1,93 +1,140 @@
 //! The sections of a finished forest, and how they become bytes.
 //!
-//! Codes and vectors stay in the order of the rows and are gathered while they are written, so an image never holds a
-//! second copy of either.
+//! Codes and vectors stay where they lie and are gathered while they are written, so an image never holds a second copy
+//! of either.
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
+use bytemuck::{NoUninit, Pod};
 use half::f16;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Vectors;
 use super::calibrate;
 use super::centroids::Centroids;
 use super::file::Bytes;
-use super::format::{self, ALIGN, Header, KINDS, Kind};
+use super::format::{self, ALIGN, Header, KINDS};
 use super::lists::Lists;
 use super::originals::VectorStore;
 use super::partition::Tree;
 use super::plane::Nibbles;
+use super::shelf::moved;
 use super::space::{Factors, Space};
 use crate::job::Job;
 use crate::kernel::codes;
+use crate::spill::{Array, Spill};
 
 /// The content of one section.
 enum Part<'a> {
-    Whole(Vec<u8>),
-    /// Rows of so many bytes from one or several places, to be written in `order`.
-    Rows(Vec<(Source<'a>, usize)>, Arc<[u32]>),
+    /// Numbers of any kind.
+    Whole(Box<dyn Numbers + 'a>),
+    /// Rows of so many bytes from one or several places.
+    Rows(Vec<(Source<'a>, usize)>, Arc<Slots>),
+}
+
+/// Numbers as bytes.
+trait Numbers: Send + Sync {
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: NoUninit + Send + Sync> Numbers for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
+impl<T: Pod + Send + Sync> Numbers for Array<'_, T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
+/// Where rows lie that are written in order of position.
+struct Slots {
+    /// By position.
+    places: Vec<u32>,
+    /// The ends of spans ([`super::shelf`]).
+    bounds: Vec<u32>,
 }
 
 enum Source<'a> {
-    Own(Vec<u8>),
-    Factors(Vec<Factors>),
+    Own(Array<'a, u8>),
+    Factors(Array<'a, Factors>),
     /// Vectors as they came.
-    Vectors(&'a [f32]),
+    Vectors(Array<'a, f32>),
     /// Vectors of so many components, to be written as float16.
-    Halves(&'a [f32], usize),
+    Halves(Array<'a, f32>, usize),
 }
 
 impl Source<'_> {
     /// Adds the `width` bytes of a row to `out`.
-    fn append(&self, row: usize, width: usize, out: &mut Vec<u8>) {
+    fn append(&self, place: usize, width: usize, out: &mut Vec<u8>) {
         let bytes: &[u8] = match self {
             Source::Own(bytes) => bytes,
             Source::Factors(factors) => bytemuck::cast_slice(factors),
             Source::Vectors(rows) => bytemuck::cast_slice(rows),
             Source::Halves(rows, dim) => {
-                let vector = &rows[row * dim..][..*dim];
+                let vector = &rows[place * dim..][..*dim];
                 out.extend(vector.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()));
                 return;
             }
         };
-        out.extend_from_slice(&bytes[row * width..][..width]);
+        out.extend_from_slice(&bytes[place * width..][..width]);
+    }
+
+    /// Has some rows read, of `width` bytes each in the file.
+    fn bring(&self, places: Range<usize>, width: usize) {
+        let times = |by: usize| places.start * by..places.end * by;
+        match self {
+            Source::Own(bytes) => bytes.bring(times(width)),
+            Source::Factors(factors) => factors.bring(places),
+            Source::Vectors(rows) => rows.bring(times(width / 4)),
+            Source::Halves(rows, dim) => rows.bring(times(*dim)),
+        }
     }
 }
 
-impl Part<'_> {
-    fn new<T: bytemuck::NoUninit>(values: &[T]) -> Self {
-        Part::Whole(bytemuck::cast_slice(values).to_vec())
+impl<'a> Part<'a> {
+    fn new(numbers: impl Numbers + 'a) -> Self {
+        Part::Whole(Box::new(numbers))
     }
 
     fn none() -> Self {
-        Part::Whole(Vec::new())
+        Part::new(Vec::<u8>::new())
     }
 
     fn len(&self) -> usize {
         match self {
-            Part::Whole(bytes) => bytes.len(),
-            Part::Rows(columns, order) => {
-                columns.iter().map(|(_, width)| width).sum::<usize>() * order.len()
+            Part::Whole(numbers) => numbers.bytes().len(),
+            Part::Rows(columns, slots) => {
+                columns.iter().map(|(_, width)| width).sum::<usize>() * slots.places.len()
             }
         }
     }
 
-    /// Hands out all bytes, with zeros up to the next section.
+    /// Hands out all bytes, with zeros up to the next section, some at a time.
     fn emit(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        const SOME: usize = 1 << 16;
         match self {
-            Part::Whole(bytes) => out(bytes)?,
-            Part::Rows(columns, order) => {
-                let mut buffer = Vec::with_capacity((1 << 16) + self.len() / order.len().max(1));
-                for &row in order.iter() {
+            Part::Whole(numbers) => numbers.bytes().chunks(SOME).try_for_each(&mut *out)?,
+            Part::Rows(columns, slots) => {
+                let mut buffer = Vec::with_capacity(SOME + self.len() / slots.places.len().max(1));
+                for span in slots.bounds.windows(2) {
+                    let span = span[0] as usize..span[1] as usize;
                     for (source, width) in columns {
-                        source.append(row as usize, *width, &mut buffer);
+                        source.bring(span.clone(), *width);
                     }
-                    if buffer.len() >= 1 << 16 {
-                        out(&buffer)?;
-                        buffer.clear();
+                    for &place in &slots.places[span] {
+                        for (source, width) in columns {
+                            source.append(place as usize, *width, &mut buffer);
+                        }
+                        if buffer.len() >= SOME {
+                            out(&buffer)?;
+                            buffer.clear();
+                        }
                     }
                 }
                 out(&buffer)?;
@@ -98,15 +145,21 @@ impl Part<'_> {
 }
 
 /// What a build has made.
-pub(super) struct Content<'s> {
+pub(super) struct Content<'a, 's> {
     pub(super) space: &'s Space,
-    pub(super) codes: Vec<u8>,
-    pub(super) factors: Vec<Factors>,
+    pub(super) spill: &'s Spill,
+    pub(super) ids: Array<'a, i64>,
+    pub(super) vectors: Array<'a, f32>,
+    pub(super) codes: Array<'static, u8>,
+    pub(super) factors: Array<'static, Factors>,
+    pub(super) nibbles: Nibbles,
+    /// Where codes lie ([`super::shelf`]), in the end vectors and nibbles too.
+    pub(super) place: Vec<u32>,
+    pub(super) bounds: Vec<u32>,
     pub(super) trees: Vec<Tree>,
     /// Of the blocks of the first tree's leaves.
     pub(super) means: Centroids,
     pub(super) lists: Option<Lists>,
-    pub(super) nibbles: Nibbles,
     pub(super) radii: Vec<f32>,
     pub(super) curve: Vec<calibrate::Point>,
 }
@@ -114,7 +167,7 @@ pub(super) struct Content<'s> {
 /// A finished forest, ready to be written.
 pub struct Image<'a> {
     head: Vec<u8>,
-    parts: Vec<Part<'a>>,
+    parts: [Part<'a>; KINDS.len()],
     bytes: usize,
 }
 
@@ -127,33 +180,33 @@ impl std::fmt::Debug for Image<'_> {
 }
 
 impl<'a> Image<'a> {
-    pub(super) fn new(
-        v: &Vectors<'a>,
-        header: &Header,
-        content: Content,
-        job: &Job,
-    ) -> Result<Self> {
+    pub(super) fn new(header: &Header, content: Content<'a, '_>, job: &Job) -> Result<Self> {
         let Content {
             space,
+            spill,
+            ids,
+            mut vectors,
             codes,
             factors,
+            mut nibbles,
+            place,
+            bounds,
             mut trees,
             means,
             lists,
             curve,
-            nibbles,
             mut radii,
         } = content;
-        let lists = lists.as_ref();
-        let order: Arc<[u32]> = std::mem::take(&mut trees[0].rows).into();
-        let mut position = vec![0u32; order.len()];
-        for (p, &row) in order.iter().enumerate() {
-            position[row as usize] = p as u32;
+        let order = std::mem::take(&mut trees[0].rows);
+        let n = order.len();
+        let mut position = spill.zeros::<u32>(n)?;
+        for (p, &row) in (0..).zip(&order) {
+            position[row as usize] = p;
         }
-        let mut others = vec![0u32; (trees.len() - 1) * order.len()];
+        let mut others = spill.zeros::<u32>((trees.len() - 1) * n)?;
         if !others.is_empty() {
             others
-                .par_chunks_mut(order.len())
+                .par_chunks_mut(n)
                 .zip(&mut trees[1..])
                 .for_each(|(list, tree)| {
                     for (to, &row) in list.iter_mut().zip(&tree.rows) {
@@ -166,57 +219,77 @@ impl<'a> Image<'a> {
                 });
         }
         let leaves = Leaves::new(&trees, &means);
+        drop(trees);
         radii.resize(leaves.norm.len(), f32::INFINITY);
-        let plane = nibbles.pack(&order);
-        let ids: Vec<i64> = order.iter().map(|&r| v.ids[r as usize]).collect();
-        let mut parts = Vec::with_capacity(KINDS.len());
-        for kind in KINDS {
-            parts.push(match kind {
-                Kind::Mean => Part::new(&space.mean),
-                Kind::Trees => Part::new(&leaves.first),
-                Kind::LeafCodes => Part::new(&leaves.codes),
-                Kind::LeafScale => Part::new(&leaves.scale),
-                Kind::LeafNorm => Part::new(&leaves.norm),
-                Kind::LeafSum => Part::new(&leaves.sum),
-                Kind::LeafRows => Part::new(&leaves.rows),
-                Kind::Codes => Part::none(),
-                Kind::Ids => Part::new(&ids),
-                Kind::ById => Part::new(&position),
-                Kind::Lists => Part::new(&others),
-                Kind::Curve => Part::new(&curve),
-                Kind::ListStarts => lists.map_or_else(Part::none, |l| Part::new(&l.starts)),
-                Kind::ListRows => lists.map_or_else(Part::none, |l| Part::new(&l.rows)),
-
-                Kind::ListCodes => lists.map_or_else(Part::none, |l| Part::new(&l.codes)),
-                Kind::Plane => Part::none(),
-                Kind::LeafRadius => Part::new(&radii),
-                Kind::Vectors => {
-                    let source = match header.store {
-                        VectorStore::F16 => Source::Halves(v.rows, v.dim),
-                        _ => Source::Vectors(v.rows),
-                    };
-                    let width = v.dim * header.store.width();
-                    Part::Rows(vec![(source, width)], order.clone())
-                }
-            });
+        let mut by_position = spill.reserve::<i64>(n)?;
+        for rows in order.chunks(1024) {
+            let some: Vec<i64> = rows.iter().map(|&row| ids[row as usize]).collect();
+            by_position.extend(&some)?;
         }
-        parts[Kind::Codes as usize - 1] = Part::Rows(
-            vec![
-                (Source::Own(codes), codes::stride(space.work())),
-                (Source::Factors(factors), size_of::<Factors>()),
-            ],
-            order.clone(),
-        );
-        parts[Kind::Plane as usize - 1] = Part::Whole(plane);
+        drop(ids);
+        let mut places = order;
+        if !place.is_empty() {
+            if header.store != VectorStore::None {
+                vectors = moved(&vectors, header.dim, &[], &place, spill, job)?;
+            }
+            nibbles = nibbles.moved(&place, spill, job)?;
+            places
+                .iter_mut()
+                .for_each(|row| *row = place[*row as usize]);
+        }
+        let plane = nibbles.pack(&places, &bounds, spill, job)?;
+        let slots = Arc::new(Slots { places, bounds });
+        let (list_starts, list_rows, list_codes) = match lists {
+            Some(l) => (Part::new(l.starts), Part::new(l.rows), Part::new(l.codes)),
+            None => (Part::none(), Part::none(), Part::none()),
+        };
+        let width = header.dim * header.store.width();
+        let vectors = match header.store {
+            VectorStore::F32 => Source::Vectors(vectors),
+            VectorStore::F16 => Source::Halves(vectors, header.dim),
+            VectorStore::None => Source::Own(Array::default()),
+        };
+        let codes = vec![
+            (Source::Own(codes), codes::stride(space.work())),
+            (Source::Factors(factors), size_of::<Factors>()),
+        ];
+        // As KINDS has them.
+        let parts = [
+            Part::new(space.mean.clone()),
+            Part::new(leaves.first),
+            Part::new(leaves.codes),
+            Part::new(leaves.scale),
+            Part::new(leaves.norm),
+            Part::new(leaves.sum),
+            Part::new(leaves.rows),
+            Part::Rows(codes, slots.clone()),
+            Part::new(by_position),
+            Part::new(position),
+            Part::new(others),
+            Part::new(curve),
+            Part::Rows(vec![(vectors, width)], slots),
+            list_starts,
+            list_rows,
+            list_codes,
+            Part::new(plane),
+            Part::new(radii),
+        ];
         let sections = parts
             .par_iter()
             .map(|part| {
                 job.check()?;
                 let mut hash = Xxh3::new();
-                part.emit(&mut |bytes| {
+                let mut stopped = Ok(());
+                let emitted = part.emit(&mut |bytes| {
                     hash.update(bytes);
-                    Ok(())
-                })?;
+                    stopped = job.check();
+                    let is_stopped = stopped.is_err();
+                    (!is_stopped)
+                        .then_some(())
+                        .ok_or(io::ErrorKind::Interrupted.into())
+                });
+                stopped?;
+                emitted?;
                 Ok((part.len(), hash.digest()))
             })
             .collect::<Result<Vec<_>>>()?;

@@ -22,13 +22,15 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::centroids::Centroids;
-use super::partition::{FEW, NEAR, Rows, Tree};
+use super::partition::{self, FEW, NEAR, Rows, Tree};
+use super::shelf::Shelf;
 use super::space::{dot32, quantise};
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES, Second};
 use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
 use crate::kernel::scan::{BLOCK, Bits, MAX_DIM_ONE_BIT, put_factors};
+use crate::spill::Array;
 
 /// Fewer rows than this are searched exactly in less time than lists would take.
 const LEAST_ROWS: usize = 1024;
@@ -56,7 +58,7 @@ pub(crate) struct Lists {
     pub(crate) starts: Vec<u32>,
     /// Position of the row in each slot; `u32::MAX` where it pads.
     pub(crate) rows: Vec<u32>,
-    pub(crate) codes: Vec<u8>,
+    pub(crate) codes: Array<'static, u8>,
 }
 
 /// Lists, wherever their numbers lie.
@@ -108,13 +110,14 @@ impl Lists {
     }
 
     /// Codes all rows for the leaves of `tree`, whose blocks have these `means`.
-    pub(crate) fn build(
-        rows: &Rows,
+    pub(super) fn build(
+        shelf: &Shelf,
         tree: &Tree,
         means: &Centroids,
         (bits, copies): (Bits, usize),
         job: &Job,
     ) -> Result<Self> {
+        let rows = &shelf.rows();
         let leaves = tree.centroids.norm.len();
         let second = if copies > 1 {
             second_leaves(rows, tree, means, job)?
@@ -148,28 +151,33 @@ impl Lists {
                 next[leaf as usize] += 1;
             }
         }
+        let others = by_second_leaf(shelf, tree, &second, job)?;
+        drop(second);
         let block_bytes = bits.block_bytes(rows.space.work());
-        let mut codes = vec![0; slots / BLOCK * block_bytes];
-        // Cut the codes at the leaves, to fill them in parallel.
-        let mut parts = Vec::with_capacity(leaves);
+        let mut codes: Array<'_, u8> = shelf.spill.zeros(slots / BLOCK * block_bytes)?;
         let mut rest = &mut codes[..];
-        for (leaf, range) in starts.windows(2).enumerate() {
-            let range = range[0] as usize..range[1] as usize;
-            let part;
-            (part, rest) = rest.split_at_mut(range.len() / BLOCK * block_bytes);
-            parts.push((leaf, &list[range], part));
-        }
-        parts.into_par_iter().try_for_each(|(leaf, list, codes)| {
-            let mut coder = Coder::new(rows, tree, leaf);
-            for (list, group) in list
-                .chunks(bits.group())
-                .zip(codes.chunks_mut(bits.group() / BLOCK * block_bytes))
-            {
-                job.check()?;
-                coder.group(list, bits, group);
+        for (span, leaves) in rows.spans(&tree.starts) {
+            others.bring(span);
+            // Cut the codes at the leaves, to fill them in parallel.
+            let mut parts = Vec::with_capacity(leaves.len());
+            for leaf in leaves {
+                let range = starts[leaf] as usize..starts[leaf + 1] as usize;
+                let part;
+                (part, rest) = rest.split_at_mut(range.len() / BLOCK * block_bytes);
+                parts.push((leaf, &list[range], part));
             }
-            Ok::<_, anyhow::Error>(())
-        })?;
+            parts.into_par_iter().try_for_each(|(leaf, list, codes)| {
+                let mut coder = Coder::new(*rows, others.rows(), tree, leaf);
+                for (list, group) in list
+                    .chunks(bits.group())
+                    .zip(codes.chunks_mut(bits.group() / BLOCK * block_bytes))
+                {
+                    job.check()?;
+                    coder.group(list, bits, group);
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
+        }
         Ok(Lists {
             bits,
             starts,
@@ -179,56 +187,91 @@ impl Lists {
     }
 }
 
+/// The rows in order of their second leaves, where it matters how they lie: a leaf's list takes them from all over the tree.
+fn by_second_leaf<'a>(
+    shelf: &'a Shelf,
+    tree: &Tree,
+    second: &[u32],
+    job: &Job,
+) -> Result<Shelf<'a, 'a>> {
+    if shelf.is_fixed() {
+        return Ok(shelf.lend());
+    }
+    // Those without one come last.
+    let last = tree.surplus.len();
+    let mut leaf = vec![0u32; second.len()];
+    for (&row, &second) in tree.rows.iter().zip(second) {
+        leaf[row as usize] = second.min(last as u32);
+    }
+    let (starts, order) = partition::group(&leaf, last + 1);
+    drop(leaf);
+    let spans = shelf.leaves_of_spans(&tree.starts);
+    let mut bounds: Vec<u32> = std::iter::once(0)
+        .chain(spans.map(|leaves| starts[leaves.end]))
+        .collect();
+    if let Some(end) = bounds.last_mut() {
+        *end = order.len() as u32;
+    }
+    shelf.arranged(&order, bounds, job)
+}
+
 /// The second leaf of every position.
 fn second_leaves(rows: &Rows, tree: &Tree, means: &Centroids, job: &Job) -> Result<Vec<u32>> {
     let blocks = tree.centroids.blocks();
     let mut second = vec![u32::MAX; tree.rows.len()];
-    let mut parts = Vec::new();
     let mut rest = &mut second[..];
-    for (j, range) in tree.starts.windows(2).enumerate() {
-        let part;
-        (part, rest) = rest.split_at_mut((range[1] - range[0]) as usize);
-        // Copies of a row beyond the first few are in no second list: they would fill one.
-        if !tree.surplus[j] {
-            parts.push((j, range[0] as usize, part));
-        }
-    }
-    parts.into_par_iter().try_for_each(|(j, first, part)| {
-        let mut coder = Coder::new(rows, tree, j);
-        let mut code = vec![128u8; rows.stride];
-        // As for the first leaf, only those around it where there are many.
-        let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(means, j, NEAR));
-        let some = near.as_ref().map(|near| tree.centroids.pick(near));
-        let candidates = some.as_ref().map_or(blocks, |some| some.blocks());
-        for (i, second) in part.iter_mut().enumerate() {
-            job.check()?;
-            let row = tree.rows[first + i];
-            let (scale, along) = coder.unit_residual(row, &mut code);
-            let factor = 2.0 * rows.factors[row as usize].scale;
-            *second = codes::second_leaf(
-                level(),
-                &candidates,
-                &Second {
-                    row: rows.code(row),
-                    factor,
-                    residual: &code,
-                    residual_scale: scale,
-                    along,
-                    own: codes::leaf_score(&blocks, j, rows.code(row), factor),
-                },
-            );
-            if let Some(near) = &near {
-                *second = near.get(*second as usize).copied().unwrap_or(u32::MAX);
+    for (_, leaves) in rows.spans(&tree.starts) {
+        let mut parts = Vec::with_capacity(leaves.len());
+        for j in leaves {
+            let range = tree.starts[j] as usize..tree.starts[j + 1] as usize;
+            let part;
+            (part, rest) = rest.split_at_mut(range.len());
+            // Copies of a row beyond the first few are in no second list: they would fill one.
+            if !tree.surplus[j] {
+                parts.push((j, range.start, part));
             }
         }
-        Ok::<_, anyhow::Error>(())
-    })?;
+        parts.into_par_iter().try_for_each(|(j, first, part)| {
+            let mut coder = Coder::new(*rows, *rows, tree, j);
+            let mut code = vec![128u8; rows.stride];
+            // As for the first leaf, only those around it where there are many.
+            let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(means, j, NEAR));
+            let some = near.as_ref().map(|near| tree.centroids.pick(near));
+            let candidates = some.as_ref().map_or(blocks, |some| some.blocks());
+            for (i, second) in part.iter_mut().enumerate() {
+                job.check()?;
+                let row = tree.rows[first + i];
+                let (scale, along) = coder.unit_residual((first + i) as u32, &mut code);
+                let factor = 2.0 * rows.factors(row).scale;
+                *second = codes::second_leaf(
+                    level(),
+                    &candidates,
+                    &Second {
+                        row: rows.code(row),
+                        factor,
+                        residual: &code,
+                        residual_scale: scale,
+                        along,
+                        own: codes::leaf_score(&blocks, j, rows.code(row), factor),
+                    },
+                );
+                if let Some(near) = &near {
+                    *second = near.get(*second as usize).copied().unwrap_or(u32::MAX);
+                }
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
     Ok(second)
 }
 
 /// Codes rows relative to one leaf.
 struct Coder<'a> {
-    rows: &'a Rows<'a>,
+    /// The rows, and the same for those of other leaves.
+    rows: Rows<'a>,
+    others: Rows<'a>,
+    /// Positions of the leaf's own rows.
+    own: Range<u32>,
     /// Row numbers by position.
     order: &'a [u32],
     centroid: Vec<f32>,
@@ -239,7 +282,7 @@ struct Coder<'a> {
 }
 
 impl<'a> Coder<'a> {
-    fn new(rows: &'a Rows<'a>, tree: &'a Tree, leaf: usize) -> Self {
+    fn new(rows: Rows<'a>, others: Rows<'a>, tree: &'a Tree, leaf: usize) -> Self {
         let c = &tree.centroids;
         let work = rows.space.work();
         let block = &c.codes[leaf / LANES * LANES * c.stride..][..LANES * c.stride];
@@ -248,6 +291,8 @@ impl<'a> Coder<'a> {
             .collect();
         Coder {
             rows,
+            others,
+            own: tree.starts[leaf]..tree.starts[leaf + 1],
             order: &tree.rows,
             centroid,
             point: vec![0.0; work],
@@ -256,9 +301,9 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// The code of the unit vector from the centroid to a row; returns its scale, and its product with the row.
-    fn unit_residual(&mut self, row: u32, code: &mut [u8]) -> (f32, f32) {
-        dispatch::run(level(), UnitResidual(self, row, code))
+    /// The code of the unit vector from the centroid to the row at a position; returns its scale, and its product with the row.
+    fn unit_residual(&mut self, position: u32, code: &mut [u8]) -> (f32, f32) {
+        dispatch::run(level(), UnitResidual(self, position, code))
     }
 
     /// Codes the rows at the positions of a group; `u32::MAX` is none.
@@ -266,11 +311,17 @@ impl<'a> Coder<'a> {
         dispatch::run(level(), CodeGroup(self, positions, bits, group));
     }
 
-    /// Point and residual of a row, as its code has it; returns the length of the residual.
+    /// Point and residual of the row at a position, as its code has it; returns the length of the residual.
     #[inline(always)]
-    fn residual(&mut self, row: u32) -> f64 {
-        let scale = self.rows.factors[row as usize].scale;
-        let code = self.rows.code(row);
+    fn residual(&mut self, position: u32) -> f64 {
+        let row = self.order[position as usize];
+        let rows = if self.own.contains(&position) {
+            &self.rows
+        } else {
+            &self.others
+        };
+        let scale = rows.factors(row).scale;
+        let code = rows.code(row);
         let to = self.residual.iter_mut().zip(&mut self.point);
         for (((r, x), c), code) in to.zip(&self.centroid).zip(code) {
             *x = scale * (i32::from(*code) - 128) as f32;
@@ -286,8 +337,8 @@ impl Task for UnitResidual<'_, '_, '_> {
     type Output = (f32, f32);
     #[inline(always)]
     fn run(self) -> (f32, f32) {
-        let UnitResidual(coder, row, code) = self;
-        let length = coder.residual(row);
+        let UnitResidual(coder, position, code) = self;
+        let length = coder.residual(position);
         let unit = if length > 0.0 {
             (1.0 / length) as f32
         } else {
@@ -315,7 +366,7 @@ impl Task for CodeGroup<'_, '_, '_> {
                 put_factors(group, positions.len(), v, f32::NAN, 0.0);
                 continue;
             }
-            let length = coder.residual(coder.order[position as usize]);
+            let length = coder.residual(position);
             // The step of the best four equidistant levels for a normal distribution (Max 1960).
             let step = 0.9957 * length / (coder.residual.len() as f64).sqrt();
             let per = if step > 1e-30 {

@@ -12,11 +12,13 @@
 //!
 //! * [`space`]: one euclidean geometry for every metric; byte codes with a proven error bound.
 //! * [`rotate`]: the turn that makes byte codes good.
+//! * [`shelf`]: where rows lie while they are built from; [`crate::spill`] has them in memory or in files.
 //! * [`partition`]: one tree, from [`cut`] rows and [`centroids`].
 //! * [`lists`]: the leaves of the first tree as codes of one or two bits a dimension, for approximate search.
 //! * [`directory`]: which leaves are near a query, without a look at all of them.
 //! * [`calibrate`]: how much of them a promised recall needs.
 //! * [`mod@build`]: all of it together, and an [`image`] of the file.
+//! * [`need`]: what a build will need of memory and disk.
 //! * [`mod@format`]: the only place that knows the bytes.
 //! * [`mod@file`]: a forest over bytes: opening, asking what it is, verifying ([`check`]).
 //! * [`search`]: approximate search: what to look at ([`near`]), and the bound and the exact distances ([`score`]).
@@ -92,6 +94,7 @@ mod hardness;
 mod image;
 mod lists;
 mod near;
+mod need;
 mod originals;
 mod partition;
 mod plane;
@@ -100,16 +103,18 @@ mod rotate;
 mod scan;
 mod score;
 mod search;
+mod shelf;
 mod space;
 mod topk;
 mod typed;
 
-pub use build::{BuildOptions, MAX_TREES, build, build_exact};
+pub use build::{BuildOptions, Input, MAX_TREES, build, build_exact, build_large};
 pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use filter::{Filter, RowSet};
 pub use format::MAGIC;
 pub use image::Image;
+pub use need::Need;
 pub use originals::{Originals, VectorStore};
 pub(crate) use random::Random;
 pub use scan::RowScan;

@@ -13,12 +13,16 @@
 //! Work is on byte codes ([`super::space`]) in exact integers, sums are f32 in the order of the rows, and random
 //! choices depend on (seed, tree, node): the result does not depend on threads or processor.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use anyhow::Result;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::centroids::Centroids;
 use super::cut::split;
+use super::shelf::Shelf;
 use super::space::{Factors, Space};
 use crate::job::Job;
 use crate::kernel::dispatch::{self, Task};
@@ -34,24 +38,61 @@ pub(crate) const FEW: usize = 512;
 pub(crate) const NEAR: usize = 256;
 
 /// The rows as codes, by row number (the rank of the rowid).
+#[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) space: &'a Space,
     pub(crate) stride: usize,
-    /// `[n, stride]`.
+    /// `[n, stride]`, by place.
     pub(crate) codes: &'a [u8],
+    /// By place.
     pub(crate) factors: &'a [Factors],
-    /// `[n, dim]`: the vectors themselves, to tell copies from rows that only share a code.
+    /// `[n, dim]`, by row number: the vectors themselves, to tell copies from rows that only share a code.
     pub(crate) vectors: &'a [f32],
+    /// Place by row number; empty: the row number.
+    pub(super) place: &'a [u32],
+    pub(super) shelf: &'a Shelf<'a, 'a>,
 }
 
 impl Rows<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.factors.len()
+    }
+
+    /// Where a row lies.
+    #[inline(always)]
+    pub(crate) fn place(&self, row: u32) -> usize {
+        self.place.get(row as usize).copied().unwrap_or(row) as usize
+    }
+
+    /// Where these rows lie.
+    pub(super) fn places<'b>(&self, rows: &'b [u32]) -> Cow<'b, [u32]> {
+        if self.place.is_empty() {
+            Cow::Borrowed(rows)
+        } else {
+            rows.iter().map(|&row| self.place[row as usize]).collect()
+        }
+    }
+
     pub(crate) fn code(&self, row: u32) -> &[u8] {
-        &self.codes[row as usize * self.stride..][..self.stride]
+        &self.codes[self.place(row) * self.stride..][..self.stride]
+    }
+
+    /// The codes of rows that follow each other; put together in `buffer` where they don't lie so.
+    pub(super) fn codes_of<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        if self.place.is_empty() {
+            return &self.codes[rows.start * self.stride..rows.end * self.stride];
+        }
+        buffer.clear();
+        rows.for_each(|row| buffer.extend_from_slice(self.code(row as u32)));
+        buffer
+    }
+
+    pub(crate) fn factors(&self, row: u32) -> &Factors {
+        &self.factors[self.place(row)]
     }
 
     pub(crate) fn same_code(&self, a: u32, b: u32) -> bool {
-        self.factors[a as usize].scale == self.factors[b as usize].scale
-            && self.code(a) == self.code(b)
+        self.factors(a).scale == self.factors(b).scale && self.code(a) == self.code(b)
     }
 
     fn vector(&self, row: u32) -> &[f32] {
@@ -68,7 +109,7 @@ impl Rows<'_> {
     /// Adds the point of a row, as its code has it.
     #[inline(always)]
     pub(crate) fn add_to(&self, row: u32, sum: &mut [f32]) {
-        let scale = self.factors[row as usize].scale;
+        let scale = self.factors(row).scale;
         for (s, &c) in sum.iter_mut().zip(self.code(row)) {
             *s += scale * (i32::from(c) - 128) as f32;
         }
@@ -111,29 +152,38 @@ pub(crate) struct Tree {
 }
 
 /// Grows tree number `tree` over all rows. `leaf` is the number of rows a leaf should hold.
-pub(crate) fn grow(rows: &Rows, leaf: usize, seed: u64, tree: u64, job: &Job) -> Result<Tree> {
-    let n = rows.factors.len();
-    if n == 0 {
+pub(crate) fn grow(
+    shelf: &mut Shelf,
+    leaf: usize,
+    seed: u64,
+    tree: u64,
+    job: &Job,
+) -> Result<Tree> {
+    if shelf.len() == 0 {
         return Ok(Tree {
             starts: vec![0],
             ..Tree::default()
         });
     }
-    let mut cut = split(rows, leaf, seed, tree, job)?;
-    let mut points = means(rows, &cut, None, job)?;
+    let work = shelf.space.work();
+    let mut cut = split(shelf, leaf, seed, tree, job)?;
+    shelf.arrange(&cut.rows, &cut.starts, job)?;
+    let mut points = means(&shelf.rows(), &cut, None, job)?;
     for _ in 0..SETTLE {
-        let centroids = Centroids::new(&points, rows.space.work());
+        let centroids = Centroids::new(&points, work);
         let groups = group(
-            &assign(rows, &centroids, &cut, job)?,
-            points.len() / rows.space.work(),
+            &assign(&shelf.rows(), &centroids, &cut, job)?,
+            points.len() / work,
         );
         (cut.starts, cut.rows) = groups;
-        points = means(rows, &cut, Some(points), job)?;
+        shelf.arrange(&cut.rows, &cut.starts, job)?;
+        points = means(&shelf.rows(), &cut, Some(points), job)?;
     }
-    let centroids = Centroids::new(&points, rows.space.work());
-    let leaves = points.len() / rows.space.work();
-    let (starts, order) = group(&assign(rows, &centroids, &cut, job)?, leaves);
-    finish(rows, leaf, &centroids, &starts, order, &cut)
+    let centroids = Centroids::new(&points, work);
+    let leaves = points.len() / work;
+    drop(points);
+    let (starts, order) = group(&assign(&shelf.rows(), &centroids, &cut, job)?, leaves);
+    finish(&shelf.rows(), leaf, &centroids, &starts, order, &cut)
 }
 
 /// Drops empty leaves and thins out copies.
@@ -203,7 +253,7 @@ fn assign(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<
         return assign_near(rows, centroids, tree, job);
     }
     let blocks = centroids.blocks();
-    let mut leaf = vec![0u32; rows.factors.len()];
+    let mut leaf = vec![0u32; rows.len()];
     leaf.par_chunks_mut(CHUNK)
         .zip(rows.codes.par_chunks(CHUNK * rows.stride))
         .zip(rows.factors.par_chunks(CHUNK))
@@ -216,52 +266,60 @@ fn assign(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<
             codes::nearest_leaves(level(), &blocks, code, &twice[..factors.len()], leaf);
             Ok::<_, anyhow::Error>(())
         })?;
-    Ok(leaf)
+    if rows.place.is_empty() {
+        return Ok(leaf);
+    }
+    Ok(rows
+        .place
+        .iter()
+        .map(|&place| leaf[place as usize])
+        .collect())
 }
 
 /// As `assign`, each row compared with the leaves around its last one.
 fn assign_near(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
     let means = centroids.means();
-    let parts = tree
-        .starts
-        .par_windows(2)
-        .enumerate()
-        .map(|(j, range)| {
-            job.check()?;
-            let members = &tree.rows[range[0] as usize..range[1] as usize];
-            if members.is_empty() {
-                return Ok(Vec::new());
+    let mut leaf = vec![0u32; rows.len()];
+    for (_, leaves) in rows.spans(&tree.starts) {
+        let parts = tree.starts[leaves.start..=leaves.end]
+            .par_windows(2)
+            .enumerate()
+            .map(|(j, range)| {
+                job.check()?;
+                let members = &tree.rows[range[0] as usize..range[1] as usize];
+                if members.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let near = centroids.near(&means, leaves.start + j, NEAR);
+                let some = centroids.pick(&near);
+                let mut code = Vec::with_capacity(members.len() * rows.stride);
+                members
+                    .iter()
+                    .for_each(|&row| code.extend_from_slice(rows.code(row)));
+                let twice: Vec<f32> = members
+                    .iter()
+                    .map(|&row| 2.0 * rows.factors(row).scale)
+                    .collect();
+                let mut leaf = vec![0u32; members.len()];
+                codes::nearest_leaves(level(), &some.blocks(), &code, &twice, &mut leaf);
+                leaf.iter_mut().for_each(|l| *l = near[*l as usize]);
+                Ok(leaf)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (range, part) in tree.starts[leaves.start..=leaves.end].windows(2).zip(parts) {
+            for (&row, l) in tree.rows[range[0] as usize..range[1] as usize]
+                .iter()
+                .zip(part)
+            {
+                leaf[row as usize] = l;
             }
-            let near = centroids.near(&means, j, NEAR);
-            let some = centroids.pick(&near);
-            let mut code = Vec::with_capacity(members.len() * rows.stride);
-            members
-                .iter()
-                .for_each(|&row| code.extend_from_slice(rows.code(row)));
-            let twice: Vec<f32> = members
-                .iter()
-                .map(|&row| 2.0 * rows.factors[row as usize].scale)
-                .collect();
-            let mut leaf = vec![0u32; members.len()];
-            codes::nearest_leaves(level(), &some.blocks(), &code, &twice, &mut leaf);
-            leaf.iter_mut().for_each(|l| *l = near[*l as usize]);
-            Ok(leaf)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut leaf = vec![0u32; rows.factors.len()];
-    for (range, part) in tree.starts.windows(2).zip(parts) {
-        for (&row, l) in tree.rows[range[0] as usize..range[1] as usize]
-            .iter()
-            .zip(part)
-        {
-            leaf[row as usize] = l;
         }
     }
     Ok(leaf)
 }
 
 /// Rows by leaf: (`starts`, row numbers), ascending within a leaf.
-fn group(leaf: &[u32], leaves: usize) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn group(leaf: &[u32], leaves: usize) -> (Vec<u32>, Vec<u32>) {
     let mut starts = vec![0u32; leaves + 1];
     for &l in leaf {
         starts[l as usize + 1] += 1;
@@ -284,18 +342,20 @@ fn means(rows: &Rows, tree: &Tree, before: Option<Vec<f32>>, job: &Job) -> Resul
     let work = rows.space.work();
     let leaves = tree.starts.len() - 1;
     let mut points = before.unwrap_or_else(|| vec![0.0; leaves * work]);
-    points
-        .par_chunks_mut(work)
-        .zip(tree.starts.par_windows(2))
-        .with_min_len(8)
-        .try_for_each(|(point, range)| {
-            job.check()?;
-            let members = &tree.rows[range[0] as usize..range[1] as usize];
-            if !members.is_empty() {
-                rows.mean(members, point);
-                rows.space.normalise(point);
-            }
-            Ok::<_, anyhow::Error>(())
-        })?;
+    for (_, span) in rows.spans(&tree.starts) {
+        points[span.start * work..span.end * work]
+            .par_chunks_mut(work)
+            .zip(tree.starts[span.start..=span.end].par_windows(2))
+            .with_min_len(8)
+            .try_for_each(|(point, range)| {
+                job.check()?;
+                let members = &tree.rows[range[0] as usize..range[1] as usize];
+                if !members.is_empty() {
+                    rows.mean(members, point);
+                    rows.space.normalise(point);
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
+    }
     Ok(points)
 }

@@ -8,17 +8,20 @@ use rayon::prelude::*;
 use super::file::Forest;
 use super::format::Kind;
 use super::partition::{Rows, Tree};
+use super::shelf::moved;
 use super::space::{Role, Space};
+use crate::job::Job;
 use crate::kernel::codes::{self, LANES};
 use crate::kernel::level;
 use crate::kernel::nibble::{Factors, ROWS, block_bytes, groups, pack};
+use crate::spill::{Array, Spill};
 
 /// The four-bit codes of all rows, by row number.
 pub(super) struct Nibbles {
     dim: usize,
     /// `[n, groups]`.
-    codes: Vec<[u8; 4]>,
-    factors: Vec<Factors>,
+    codes: Array<'static, [u8; 4]>,
+    factors: Array<'static, Factors>,
 }
 
 /// Those of some consecutive rows.
@@ -38,12 +41,21 @@ impl Part<'_> {
 
 impl Nibbles {
     /// Space for `n` points of `dim` components.
-    pub(super) fn new(n: usize, dim: usize) -> Self {
-        Nibbles {
+    pub(super) fn new(n: usize, dim: usize, spill: &Spill) -> Result<Self> {
+        Ok(Nibbles {
             dim,
-            codes: vec![[0; 4]; n * groups(dim)],
-            factors: vec![Factors::default(); n],
-        }
+            codes: spill.zeros(n * groups(dim))?,
+            factors: spill.zeros(n)?,
+        })
+    }
+
+    /// The rows at other places.
+    pub(super) fn moved(self, place: &[u32], spill: &Spill, job: &Job) -> Result<Self> {
+        Ok(Nibbles {
+            dim: self.dim,
+            codes: moved(&self.codes, groups(self.dim), &[], place, spill, job)?,
+            factors: moved(&self.factors, 1, &[], place, spill, job)?,
+        })
     }
 
     /// The rows in parts of `rows`.
@@ -62,21 +74,37 @@ impl Nibbles {
             })
     }
 
-    /// The plane, in this order of rows.
-    pub(super) fn pack(self, order: &[u32]) -> Vec<u8> {
+    /// The plane, in this order of rows, which lie in spans that end at `bounds`.
+    pub(super) fn pack(
+        self,
+        order: &[u32],
+        bounds: &[u32],
+        spill: &Spill,
+        job: &Job,
+    ) -> Result<Array<'static, u8>> {
         let size = block_bytes(self.dim);
         let groups = groups(self.dim);
-        let mut plane = vec![0u8; order.len().div_ceil(ROWS) * size];
-        plane
-            .par_chunks_mut(size)
-            .zip(order.par_chunks(ROWS))
-            .for_each(|(block, rows)| {
-                pack(block, rows.len(), |i| {
-                    let row = rows[i] as usize;
-                    (&self.codes[row * groups..][..groups], self.factors[row])
-                });
-            });
-        plane
+        let mut plane = spill.zeros::<u8>(order.len().div_ceil(ROWS) * size)?;
+        for span in bounds.windows(2) {
+            let places = span[0] as usize..span[1] as usize;
+            self.factors.bring(places.clone());
+            self.codes.bring(places.start * groups..places.end * groups);
+            // A block belongs to the span that it begins in.
+            let blocks = places.start.div_ceil(ROWS)..places.end.div_ceil(ROWS);
+            let rows = order.len().min(blocks.start * ROWS)..order.len().min(blocks.end * ROWS);
+            plane[blocks.start * size..blocks.end * size]
+                .par_chunks_mut(size)
+                .zip(order[rows].par_chunks(ROWS))
+                .try_for_each(|(block, rows)| {
+                    job.check()?;
+                    pack(block, rows.len(), |i| {
+                        let row = rows[i] as usize;
+                        (&self.codes[row * groups..][..groups], self.factors[row])
+                    });
+                    Ok::<_, anyhow::Error>(())
+                })?;
+        }
+        Ok(plane)
     }
 }
 
@@ -84,39 +112,44 @@ impl Nibbles {
 ///
 /// The distance of the centroid's code from a row's code, from their integer product, and the error of the row's code; 2^-20
 /// of the squares for the roundings of norms to f32.
-pub(super) fn radii(rows: &Rows, tree: &Tree) -> Vec<f32> {
+pub(super) fn radii(rows: &Rows, tree: &Tree, job: &Job) -> Result<Vec<f32>> {
     let c = tree.centroids.blocks();
     let mut radii = vec![0.0f32; c.leaves()];
-    radii
-        .par_iter_mut()
-        .zip(tree.starts.par_windows(2))
-        .enumerate()
-        .for_each(|(leaf, (radius, ends))| {
-            let members = &tree.rows[ends[0] as usize..ends[1] as usize];
-            let lane = &c.codes[leaf / LANES * LANES * c.stride..];
-            let center: Vec<i8> = (0..c.stride)
-                .map(|k| lane[k / 4 * 64 + leaf % LANES * 4 + k % 4])
-                .collect();
-            let mut dots = vec![0i32; members.len()];
-            codes::gather_dots(
-                level(),
-                rows.codes,
-                rows.stride,
-                members,
-                &center,
-                &mut dots,
-            );
-            let (scale, norm) = (f64::from(c.scale[leaf]), f64::from(c.norm[leaf]));
-            for (&row, &dot) in members.iter().zip(&dots) {
-                let f = &rows.factors[row as usize];
-                let squares = norm + f64::from(f.norm);
-                let product = 2.0 * scale * f64::from(f.scale) * f64::from(dot);
-                let square = squares - product + squares * 2f64.powi(-20);
-                let reach = (square.max(0.0).sqrt() + f64::from(f.error)) * (1.0 + 2f64.powi(-20));
-                *radius = radius.max(reach as f32);
-            }
-        });
-    radii
+    for (_, span) in rows.spans(&tree.starts) {
+        radii[span.clone()]
+            .par_iter_mut()
+            .zip(tree.starts[span.start..=span.end].par_windows(2))
+            .zip(span)
+            .try_for_each(|((radius, ends), leaf)| {
+                job.check()?;
+                let members = &tree.rows[ends[0] as usize..ends[1] as usize];
+                let lane = &c.codes[leaf / LANES * LANES * c.stride..];
+                let center: Vec<i8> = (0..c.stride)
+                    .map(|k| lane[k / 4 * 64 + leaf % LANES * 4 + k % 4])
+                    .collect();
+                let mut dots = vec![0i32; members.len()];
+                codes::gather_dots(
+                    level(),
+                    rows.codes,
+                    rows.stride,
+                    &rows.places(members),
+                    &center,
+                    &mut dots,
+                );
+                let (scale, norm) = (f64::from(c.scale[leaf]), f64::from(c.norm[leaf]));
+                for (&row, &dot) in members.iter().zip(&dots) {
+                    let f = rows.factors(row);
+                    let squares = norm + f64::from(f.norm);
+                    let product = 2.0 * scale * f64::from(f.scale) * f64::from(dot);
+                    let square = squares - product + squares * 2f64.powi(-20);
+                    let reach =
+                        (square.max(0.0).sqrt() + f64::from(f.error)) * (1.0 + 2f64.powi(-20));
+                    *radius = radius.max(reach as f32);
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
+    }
+    Ok(radii)
 }
 
 impl<B: AsRef<[u8]>> Forest<B> {

@@ -30,7 +30,7 @@ pub(crate) enum Role {
 }
 
 /// What is stored beside a code.
-#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::NoUninit, bytemuck::AnyBitPattern)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct Factors {
     /// s: the code times this is the point.

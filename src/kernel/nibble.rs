@@ -54,7 +54,8 @@ pub fn shift(dim: usize) -> u32 {
 }
 
 /// What a block holds of a row beside its code.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct Factors {
     /// s, bf16 bits.
     pub scale: u16,

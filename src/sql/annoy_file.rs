@@ -29,6 +29,7 @@ use super::{DIRECT, Session, function_error, quote, work};
 use crate::annoy::{self, AnnoyFile, AnnoyMetric, Trees};
 use crate::embed::options::Given;
 use crate::forest::MAX_TREES;
+use crate::spill::Array;
 
 /// Trees of an export, unless the index has more: what Annoy's own examples take. Its search finds little with fewer.
 const TREES: u32 = 10;
@@ -230,7 +231,7 @@ fn export(ctx: &Context<'_>, session: &Arc<Session>) -> Result<String> {
         "annoy_export: there is no vector to write to {path}"
     );
     if renumber {
-        rows.ids = (0..rows.ids.len() as i64).collect();
+        rows.ids = Array::Memory((0..rows.ids.len() as i64).collect());
     }
     annoy::numbers(&rows.ids).with_context(|| {
         format!("{name} can't go into a file of Annoy (with the option \"renumber\": true it can)")

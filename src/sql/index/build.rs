@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
 use super::catalog::{self, Built};
@@ -15,7 +15,8 @@ use super::names::IndexName;
 use super::options::IndexOptions;
 use super::part::{self, Part, PartName};
 use super::partial;
-use crate::forest::{self, BuildOptions, Vectors};
+use crate::forest::{self, BuildOptions, Input, Need, Vectors};
+use crate::spill::{Array, Spill};
 use crate::sql::source::{Read, Source};
 use crate::sql::{Session, work};
 
@@ -25,28 +26,34 @@ const TAKE: usize = 4;
 /// The vectors of a column, in the order of their rowids.
 pub(crate) struct Rows {
     pub(crate) dim: usize,
-    pub(crate) ids: Vec<i64>,
-    pub(crate) rows: Vec<f32>,
+    pub(crate) ids: Array<'static, i64>,
+    pub(crate) rows: Array<'static, f32>,
     pub(crate) read: Read,
 }
 
 impl Rows {
-    /// Reads them all.
+    /// Reads them all into memory.
     pub(crate) fn gather(conn: &Connection, source: &Source) -> Result<Rows> {
+        Self::gather_to(conn, source, &mut |_, _| Ok(Spill::memory()))
+    }
+
+    /// Reads them all to the place that `spill` gives for their number and dimension.
+    fn gather_to(conn: &Connection, source: &Source, spill: &mut Place<'_>) -> Result<Rows> {
         let n: usize = conn.query_row(&source.count(), [], |row| row.get::<_, i64>(0))? as usize;
-        let (mut dim, mut ids, mut rows) = (0, Vec::new(), Vec::new());
+        let (mut dim, mut ids, mut rows) = (0, Array::default(), Array::default());
         let sql = format!("{} ORDER BY 1", source.all_rows());
         let read = source.read(conn, &sql, 0, |id, row| {
             if ids.is_empty() {
                 // Reserved exactly: growing by doubling would hold the vectors up to three times.
                 dim = row.len();
-                ids.try_reserve_exact(n)?;
-                rows.try_reserve_exact(n.saturating_mul(dim))
-                    .context("not enough memory for the vectors of the table")?;
+                let spill = spill(n, dim)?;
+                ids = spill.reserve(n)?;
+                rows = spill
+                    .reserve(n.saturating_mul(dim))
+                    .context("no room for the vectors of the table")?;
             }
-            ids.push(id);
-            rows.extend_from_slice(row);
-            Ok(())
+            ids.extend(&[id])?;
+            rows.extend(row)
         })?;
         Ok(Rows {
             dim,
@@ -57,22 +64,29 @@ impl Rows {
     }
 
     /// Reads those of these rowids that are there and have a vector; `ids` ascending.
-    fn gather_some(conn: &Connection, source: &Source, dim: usize, ids: &[i64]) -> Result<Rows> {
+    fn gather_some(
+        conn: &Connection,
+        source: &Source,
+        dim: usize,
+        ids: &[i64],
+        spill: &mut Place<'_>,
+    ) -> Result<Rows> {
+        let spill = spill(ids.len(), dim)?;
         let mut rows = Rows {
             dim,
-            ids: Vec::with_capacity(ids.len()),
-            rows: Vec::new(),
+            ids: spill.reserve(ids.len())?,
+            rows: spill
+                .reserve(ids.len().saturating_mul(dim))
+                .context("no room for the vectors that have changed")?,
             read: Read::default(),
         };
-        rows.rows
-            .try_reserve_exact(ids.len().saturating_mul(dim))
-            .context("not enough memory for the vectors that have changed")?;
         let mut one_row = conn.prepare(&source.one_row())?;
         for &id in ids {
+            let mut taken = Ok(());
             source.read_one(&mut one_row, id, dim, |row| {
-                rows.ids.push(id);
-                rows.rows.extend_from_slice(row);
+                taken = rows.ids.extend(&[id]).and_then(|()| rows.rows.extend(row));
             })?;
+            taken?;
         }
         rows.read.vectors = rows.ids.len() as u64;
         Ok(rows)
@@ -86,6 +100,46 @@ impl Rows {
             rows: &self.rows,
         }
     }
+}
+
+/// Says where so many rows of a dimension are to lie while an index of them is built.
+type Place<'a> = dyn FnMut(usize, usize) -> Result<Spill> + 'a;
+
+/// Where the rows of a build are to lie: in memory unless `max_memory` says that there is not enough. Then files hold them, and
+/// whether there is room for these and the new index is known before anything is done.
+fn place(
+    conn: &Connection,
+    index: &IndexName,
+    options: &IndexOptions,
+    (n, dim): (usize, usize),
+) -> Result<Spill> {
+    let Some(mib) = options.max_memory else {
+        return Ok(Spill::memory());
+    };
+    let need = Need::new(n, dim, &build_options(options)?);
+    let limit = mib << 20;
+    if need.memory <= limit as u64 {
+        return Ok(Spill::memory());
+    }
+    ensure!(
+        need.least_memory <= limit as u64,
+        "max_memory={mib} (MiB) is too little to build an index of {n} vectors of {dim} dimensions: expected at least {}; \
+         create the index with more, or divide the table",
+        need.least_memory.div_ceil(1 << 20)
+    );
+    let folder = files::folder(conn, index)?;
+    files::check_room(&folder, need.disk)?;
+    Ok(Spill::files(folder, limit))
+}
+
+fn build_options(options: &IndexOptions) -> Result<BuildOptions> {
+    Ok(BuildOptions {
+        metric: options.forest_metric()?,
+        trees: options.trees,
+        seed: options.seed,
+        threads: work::threads(options.threads),
+        store: options.store()?,
+    })
 }
 
 /// Builds a new generation from the table, publishes it, and forgets the changes it contains. The caller's transaction
@@ -102,7 +156,11 @@ pub(crate) fn rebuild(
     files::settle_storage(conn, index, options.inline)?;
     let began = Instant::now();
     partial::check_rows(conn, source, None)?;
-    let rows = Rows::gather(conn, source)?;
+    let mut spill = Spill::memory();
+    let rows = Rows::gather_to(conn, source, &mut |n, dim| {
+        spill = place(conn, index, options, (n, dim))?;
+        Ok(spill.clone())
+    })?;
     let mut built = Built {
         items: rows.read.vectors,
         nulls: rows.read.nulls,
@@ -114,7 +172,7 @@ pub(crate) fn rebuild(
         None
     } else {
         let to = (index, generation, &old[..]);
-        Some(write(conn, session, to, &rows, options, &mut built)?)
+        Some(write(conn, session, to, rows, options, &spill, &mut built)?)
     };
     files::retire(conn, session, index, &old)?;
     part::remove_lists(conn, index, &old)?;
@@ -164,7 +222,11 @@ pub(crate) fn fold(
     }
     let began = Instant::now();
     partial::check_rows(conn, source, Some(&ids))?;
-    let rows = Rows::gather_some(conn, source, main.dim(), &ids)?;
+    let mut spill = Spill::memory();
+    let rows = Rows::gather_some(conn, source, main.dim(), &ids, &mut |n, dim| {
+        spill = place(conn, index, options, (n, dim))?;
+        Ok(spill.clone())
+    })?;
     let mut built = catalog::built(conn, index);
     built.read_seconds = began.elapsed().as_secs_f64();
     let mut names: Vec<PartName> = kept.iter().map(|part| part.name).collect();
@@ -177,7 +239,7 @@ pub(crate) fn fold(
     if !rows.ids.is_empty() {
         let all: Vec<PartName> = parts.iter().map(|part| part.name).collect();
         let to = (index, generation, &all[..]);
-        new = write(conn, session, to, &rows, options, &mut built)?;
+        new = write(conn, session, to, rows, options, &spill, &mut built)?;
         let files = kept.iter().filter_map(|part| part.forest.as_ref());
         built.bytes += files.map(|forest| forest.info().bytes as u64).sum::<u64>();
     }
@@ -233,21 +295,20 @@ fn write(
     conn: &Connection,
     session: &Session,
     (index, generation, old): (&IndexName, i64, &[PartName]),
-    rows: &Rows,
+    rows: Rows,
     options: &IndexOptions,
+    spill: &Spill,
     built: &mut Built,
 ) -> Result<PartName> {
-    let build_options = BuildOptions {
-        metric: options.forest_metric()?,
-        trees: options.trees,
-        seed: options.seed,
-        threads: work::threads(options.threads),
-        store: options.store()?,
+    let build_options = build_options(options)?;
+    let given = Input {
+        dim: rows.dim,
+        ids: rows.ids,
+        rows: rows.rows,
     };
-    let vectors = rows.vectors();
     let began = Instant::now();
     let image = work::run(conn, session.display(), |job| {
-        forest::build(&vectors, &build_options, job)
+        forest::build_large(given, &build_options, spill, job)
     })?;
     built.build_seconds = began.elapsed().as_secs_f64();
     let began = Instant::now();

@@ -21,15 +21,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 
 use self::ledger::{Act, join, ledger, remove};
 pub(crate) use self::ledger::{Files, Ledger};
 use super::names::{FileName, IndexName};
 use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
+use crate::job::Interrupted;
+use crate::spill;
 use crate::sql::Session;
 
 /// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
@@ -180,7 +182,7 @@ pub(crate) fn publish(
     let mut temporary = path.clone().into_os_string();
     temporary.push(format!(".tmp-{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = write(&database, &temporary, &path, image);
+    let written = write(conn, (&database, &temporary, &path), image);
     if written.is_err() {
         // What could not be written whole must not stay; nor what has its name already, if the folder can't be synced.
         let _ = fs::remove_file(&temporary);
@@ -197,7 +199,11 @@ pub(crate) fn publish(
 }
 
 /// Write, sync, rename, sync the folder.
-fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> Result<()> {
+fn write(
+    conn: &Connection,
+    (database, temporary, path): (&Path, &Path, &Path),
+    image: &Image<'_>,
+) -> Result<()> {
     // Never follows a link that somebody planted: an existing name is removed, and the new one must not exist.
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -209,10 +215,20 @@ fn write(database: &Path, temporary: &Path, path: &Path, image: &Image<'_>) -> R
         .create_new(true)
         .open(temporary)?;
     belong_to(database, &file)?;
-    let mut out = BufWriter::with_capacity(1 << 20, Stepping(file));
-    image.write_to(&mut out)?;
-    out.flush()?;
-    let Stepping(file) = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let stepping = Stepping {
+        file,
+        tick: conn.prepare("SELECT 1")?,
+        interrupted: false,
+        unsynced: 0,
+    };
+    let mut out = BufWriter::with_capacity(1 << 20, stepping);
+    let written = image.write_to(&mut out).and_then(|()| out.flush());
+    let (stepping, _) = out.into_parts();
+    if stepping.interrupted {
+        return Err(Interrupted.into());
+    }
+    written?;
+    let file = stepping.file;
     step("sync")?;
     file.sync_all()?;
     step("rename")?;
@@ -241,22 +257,68 @@ fn belong_to(database: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(metadata.permissions())
 }
 
-/// A file whose writes are steps.
-struct Stepping(File);
+/// A file whose writes are steps, and stop when the connection is interrupted.
+struct Stepping<'a> {
+    file: File,
+    /// Fails when the connection is interrupted.
+    tick: Statement<'a>,
+    interrupted: bool,
+    /// Bytes written since the last sync: one sync of a large file at its end would take minutes.
+    unsynced: usize,
+}
 
-impl Write for Stepping {
+impl Write for Stepping<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Err(error) = step("write") {
             // As a full disk does it: a part fits.
-            let _ = self.0.write(&bytes[..bytes.len() / 2]);
+            let _ = self.file.write(&bytes[..bytes.len() / 2]);
             return Err(error);
         }
-        self.0.write(bytes)
+        if self.tick.query_row([], |_| Ok(())).is_err() {
+            self.interrupted = true;
+            return Err(io::Error::other("interrupted"));
+        }
+        if self.unsynced >= 64 << 20 {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        let n = self.file.write(bytes)?;
+        self.unsynced += n;
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
+}
+
+/// The folder for the temporary files of a build: where the index file will lie, or that for temporary files.
+pub(crate) fn folder(conn: &Connection, index: &IndexName) -> Result<PathBuf> {
+    let database = database(conn, &index.schema)?;
+    Ok(database.map_or_else(spill::temporary_folder, |database| {
+        folder_of(&database).to_owned()
+    }))
+}
+
+/// Refuses work that needs more room in a folder than there is.
+pub(crate) fn check_room(folder: &Path, needed: u64) -> Result<()> {
+    let free = match step("room") {
+        Ok(()) => fs4::available_space(folder),
+        Err(_) => Ok(0),
+    };
+    // A file system that does not say how much there is will say when there is no more.
+    let Ok(free) = free else { return Ok(()) };
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    ensure!(
+        needed <= free,
+        "an index of these vectors, built with max_memory, needs {} MiB of disk in {} for temporary files and its own, and {} MiB \
+         are free there: free {} more, or move the database to a larger disk",
+        mib(needed),
+        folder.display(),
+        free >> 20,
+        mib(needed - free)
+    );
+    Ok(())
 }
 
 /// Retires parts: their bytes go when the transaction has committed.

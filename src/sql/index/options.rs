@@ -19,7 +19,7 @@ const ALL: [Metric; 4] = [Metric::Cosine, Metric::L2, Metric::Dot, Metric::Hammi
 /// and serve only searches that give `search_k`.
 const DEFAULT_TREES: u32 = 1;
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "metric",
     "trees",
     "seed",
@@ -31,7 +31,11 @@ const NAMES: [&str; 11] = [
     "combine",
     "storage",
     "store",
+    "max_memory",
 ];
+
+/// Most MiB that may be allowed: a terabyte.
+const MAX_MEMORY: u64 = 1 << 20;
 
 /// Most threads that may be asked for.
 const MAX_THREADS: usize = 1024;
@@ -70,6 +74,9 @@ pub(crate) struct IndexOptions {
     /// How the files hold the vectors: `f16` or `none`; `None`: as float32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<String>,
+    /// MiB that a build may keep in memory; `None`: as many as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_memory: Option<usize>,
 }
 
 impl Default for IndexOptions {
@@ -86,6 +93,7 @@ impl Default for IndexOptions {
             combine: None,
             inline: false,
             store: None,
+            max_memory: None,
         }
     }
 }
@@ -212,6 +220,9 @@ impl Declaration {
                     let store = VectorStore::parse(&value)?;
                     options.store = (store != VectorStore::F32).then(|| store.name().to_owned());
                 }
+                "max_memory" => {
+                    options.max_memory = Some(number(name, &value, 1, MAX_MEMORY)? as usize);
+                }
                 _ => bail!(
                     "unknown option '{name}': the options are {}{}",
                     NAMES.join(", "),
@@ -322,7 +333,7 @@ mod tests {
         }
         assert_eq!(
             message(&["t", "v", "tree=5"]),
-            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store; did you mean 'trees'?"
+            "unknown option 'tree': the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store, max_memory; did you mean 'trees'?"
         );
         assert_eq!(
             message(&["t", "v", "metric=manhattan"]),
@@ -330,7 +341,7 @@ mod tests {
         );
         assert_eq!(
             message(&["t", "v", "10"]),
-            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store"
+            "expected name=value, got '10'; the options are metric, trees, seed, threads, auto_refresh, type, where, group, combine, storage, store, max_memory"
         );
         assert!(message(&["t"]).starts_with("annoy needs a table and a column"));
     }

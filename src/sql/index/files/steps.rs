@@ -162,6 +162,38 @@ fn a_step_that_fails_undoes_the_statement_and_the_next_one_works() {
 }
 
 #[test]
+fn a_disk_without_room_is_noticed_before_a_build_begins() {
+    let folder = Folder::new("steps-room");
+    let conn = open(&folder.0);
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB);
+         WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 4000)
+         INSERT INTO t SELECT i, vec_f32('[' || (i % 97) || replace(hex(zeroblob(255)), '00', ',1') || ']') FROM c;
+         CREATE VIRTUAL TABLE ix USING annoy(t, v, max_memory=6)",
+    )
+    .unwrap();
+    let before = folder.files();
+    let no_room = |what: &str| match what {
+        "room" => Err(io::Error::other("none")),
+        _ => Ok(()),
+    };
+    let error = with_hook(no_room, || {
+        conn.execute_batch("INSERT INTO ix(ix) VALUES('rebuild')")
+            .unwrap_err()
+    });
+    let (said, place) = (error.to_string(), folder.0.display().to_string());
+    assert!(
+        said.contains("needs 15 MiB of disk in")
+            && said.contains("and 0 MiB are free there: free 15 more")
+            && said.contains(&place),
+        "{said}"
+    );
+    assert_eq!(folder.files(), before);
+    conn.execute_batch("INSERT INTO ix(ix) VALUES('integrity-check')")
+        .unwrap();
+}
+
+#[test]
 fn a_crash_at_any_step_leaves_the_old_answer_or_the_new() {
     for journal in ["wal", "delete"] {
         for (prepare, work) in works() {
