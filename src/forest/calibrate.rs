@@ -27,7 +27,7 @@ use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
 
 /// Rows taken as queries.
-const QUERIES: usize = 512;
+pub(super) const QUERIES: usize = 512;
 /// One query in this many is asked for the neighbours of every class, the others for those of the first alone.
 const DEEP: usize = 4;
 /// Numbers of neighbours that points are made for.
@@ -52,6 +52,8 @@ const KEPT: [[usize; 16]; 2] = [
 fn wanted(i: usize) -> usize {
     CLASSES[usize::from(i.is_multiple_of(DEEP))]
 }
+/// Slots of the longest replay, for a query as hard as the mean.
+pub(super) const LONGEST: f64 = 400_000.0;
 /// How much longer each replay is than the one before.
 const GROWTH: f64 = 1.08;
 /// Replays between two looks at whether all promises are kept.
@@ -180,7 +182,7 @@ fn cost(lists: &View, stride: usize, slots: usize, kept: usize) -> f64 {
 fn ladder(slots: usize) -> Vec<usize> {
     let mut out = Vec::new();
     let mut s = 128.0f64;
-    while (s as usize) < slots / 3 && s < 400_000.0 {
+    while (s as usize) < slots / 3 && s < LONGEST {
         out.push(s as usize);
         s *= GROWTH;
     }
@@ -321,9 +323,16 @@ impl Replay {
             .collect();
         near.sort_unstable();
         let at_leaves = hardness::at(order.len(), |i| order[i].2);
+        // No replay goes farther, and there are hundreds.
+        let mut left = (LONGEST * f64::from(hardness::MOST)) as i64;
+        let order = order.into_iter().take_while(|&(leaf, ..)| {
+            left -= lists.slots(leaf as usize).len() as i64;
+            left > 0
+        });
+        let order: Vec<_> = order.map(|(leaf, score, _)| (leaf, score)).collect();
         Replay {
             query,
-            order: order.into_iter().map(|(l, s, _)| (l, s)).collect(),
+            order,
             at_leaves,
             hardness: Hardness::default(),
             at: 0,

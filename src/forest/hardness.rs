@@ -12,7 +12,7 @@ const RANKS: [usize; 3] = [0, 3, 20];
 /// Leaves that must be in order for [`Hardness::share`].
 pub(super) const LEAVES: usize = RANKS[2] + 1;
 /// A query gets at most this many times the mean, and at least one part in so many.
-const MOST: f32 = 8.0;
+pub(super) const MOST: f32 = 8.0;
 
 /// The fit: a constant and a weight for each rank. Zeros: every query is as hard as any.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

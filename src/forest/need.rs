@@ -3,9 +3,9 @@
 //! Estimates, on the safe side: how many leaves there will be, and how full, nobody knows before the rows are divided.
 
 use super::build::{BuildOptions, leaf_size};
-use super::lists;
 use super::originals::VectorStore;
 use super::space::{Factors, work_dim};
+use super::{calibrate, hardness, lists};
 use crate::kernel::scan::BLOCK;
 use crate::kernel::{codes, nibble};
 
@@ -23,7 +23,7 @@ pub struct Need {
 /// What the threads and their libraries take, however few rows there are.
 const ALWAYS: u64 = 4 << 20;
 /// Numbers of a row that are always in memory, in bytes: where it lies, its place in the order, its leaf, its second leaf,
-/// and its places in the lists (measured: 29).
+/// and its places in the lists.
 const OF_ROW: u64 = 36;
 
 impl Need {
@@ -46,7 +46,13 @@ impl Need {
         let of_leaves = leaves * (codes::stride(work) + 28) as u64 * trees;
         let of_rows = n * (12 + 4 * (trees - 1));
         let file = stored + record + plane + lists + of_rows + of_leaves + (1 << 12);
-        let least_memory = ALWAYS + n * (OF_ROW + 4 * trees) + of_leaves + leaves * 6 * work as u64;
+        // The leaves of each replay of the calibration, about as many as a search ranks.
+        let replays = kind.map_or(0, |_| {
+            let longest = calibrate::LONGEST * f64::from(hardness::MOST) * leaves as f64 / n as f64;
+            8 * calibrate::QUERIES as u64 * (leaves * 45 / 100).min(longest as u64)
+        });
+        let centroids = leaves * 6 * work as u64;
+        let least_memory = ALWAYS + n * (OF_ROW + 4 * trees) + of_leaves + centroids + replays;
         // While lists are made the codes are there twice, and while vectors are brought into the order of the file, those;
         // when the file is written, all that is in it is still there.
         let arranged = match options.store {
