@@ -183,8 +183,8 @@ fn a_disk_without_room_is_noticed_before_a_build_begins() {
     });
     let (said, place) = (error.to_string(), folder.0.display().to_string());
     assert!(
-        said.contains("needs 15 MiB of disk in")
-            && said.contains("and 0 MiB are free there: free 15 more")
+        said.contains("needs 12 MiB of disk in")
+            && said.contains("and 0 MiB are free there: free 12 more")
             && said.contains(&place),
         "{said}"
     );
