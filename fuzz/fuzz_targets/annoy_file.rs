@@ -52,10 +52,25 @@ static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
                 .collect();
             let ids: Vec<i64> = (0..n as i64).map(|i| i * apart).collect();
             let mut file = Vec::new();
-            let options = Trees { metric, trees, seed: 1, threads: 1 };
-            let vectors = Vectors { dim, ids: &ids, rows: &rows };
+            let options = Trees {
+                metric,
+                trees,
+                seed: 1,
+                threads: 1,
+            };
+            let vectors = Vectors {
+                dim,
+                ids: &ids,
+                rows: &rows,
+            };
             annoy::write(&vectors, &options, &mut file, &Job::new()).unwrap();
-            bases.push(Base { metric, dim, ids, rows, file });
+            bases.push(Base {
+                metric,
+                dim,
+                ids,
+                rows,
+                file,
+            });
         }
     }
     bases

@@ -10,8 +10,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashSet;
 use sqlite_annoy::forest::{
-    Ask, Budget, BuildOptions, VectorStore, Bytes, Forest, Hit, RowSet, Scratch, Stats, Vectors, build,
-    build_exact,
+    Ask, Budget, BuildOptions, Bytes, Forest, Hit, RowSet, Scratch, Stats, VectorStore, Vectors,
+    build, build_exact,
 };
 use sqlite_annoy::job::Job;
 use sqlite_annoy::vector::{Metric, exact};
@@ -30,6 +30,7 @@ struct Case {
     within: f64,
     hidden: Vec<i8>,
     among: Option<Vec<i16>>,
+    scan_lists: bool,
     threads: bool,
 }
 
@@ -152,6 +153,7 @@ fuzz_target!(|case: Case| {
         threads: 1 + usize::from(case.threads),
         hidden: &hidden,
         among: among.as_ref(),
+        scan_lists: case.scan_lists,
         originals: None,
     };
     let (mut scratch, mut stats) = (Scratch::default(), Stats::default());
