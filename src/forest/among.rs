@@ -25,7 +25,7 @@ const ENOUGH: usize = 16;
 /// To rank the lists may cost this part of an exact search.
 const LOOK: f64 = 0.3;
 /// A set may be so many times as dense at the query as it is around it.
-const DENSER: f64 = 8.0;
+const DENSER: f64 = 3.0;
 /// A scan of lists may cost this part of one, by a guess that may be wrong.
 const FIRST: f64 = 0.8;
 /// All scans together, when one has found too few rows.

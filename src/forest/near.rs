@@ -13,7 +13,7 @@ use crate::kernel::{level, select};
 /// Lists that set the limit, nearest first; the others follow in the order of the file.
 const NEAREST_FIRST: usize = 8;
 /// Rows of each of a block's lists that are looked up to tell whether a filter admits any around there.
-const SAMPLED: usize = 8;
+const SAMPLED: usize = 16;
 /// Up to this many trees, all are searched whatever the budget.
 const FEW_TREES: usize = 16;
 
