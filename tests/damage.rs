@@ -92,17 +92,7 @@ fn mends(conn: &Connection, folder: &Path, what: &str, damage: impl Fn(&Connecti
 
 #[test]
 fn an_edited_catalogue_is_a_clear_error_or_the_answer_of_the_table_and_rebuild_mends_it() {
-    let keys = [
-        "table",
-        "column",
-        "column_id",
-        "options",
-        "generation",
-        "current",
-        "built",
-        "unique",
-        "group_id",
-    ];
+    let keys = common::CATALOGUE.into_iter().chain(["group_id"]);
     let values = [
         // Not there.
         None,
@@ -112,7 +102,7 @@ fn an_edited_catalogue_is_a_clear_error_or_the_answer_of_the_table_and_rebuild_m
         Some(Value::Blob(vec![0xff; 9])),
     ];
     for storage in ["file", "inline"] {
-        for key in keys {
+        for key in keys.clone() {
             let values = &values[..if storage == "file" { values.len() } else { 2 }];
             for value in values {
                 let what = format!("{storage}, {key} = {value:?}");

@@ -312,17 +312,7 @@ fn a_catalogue_of_nonsense_is_an_error_or_the_answer_of_the_table() {
     let folder = tempfile::tempdir().unwrap();
     let conn = prepare(folder.path());
     let truth: String = one(&conn, TRUTH);
-    let keys = [
-        "table",
-        "column",
-        "column_id",
-        "options",
-        "generation",
-        "current",
-        "built",
-        "unique",
-        "hides:1",
-    ];
+    let keys = common::CATALOGUE.into_iter().chain(["hides:1"]);
     let many: String = (1..5000)
         .map(|i| format!("{i}:{i:016x}:{i:016x} "))
         .collect();

@@ -112,7 +112,8 @@ pub use build::{BuildOptions, Input, MAX_TREES, build, build_exact, build_large}
 pub use exact::{Ask, Stats};
 pub use file::{Bytes, CurvePoint, Forest, Info};
 pub use filter::{Filter, RowSet};
-pub use format::MAGIC;
+#[cfg(feature = "sql")]
+pub(crate) use format::MAGIC;
 pub use image::Image;
 pub use need::Need;
 pub use originals::{Originals, VectorStore};

@@ -82,8 +82,8 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         directory.rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
     }
 
-    /// Whether the filter may admit a part of the rows around the query, told by a few of the lists whose mean is the nearest:
-    /// a hundredth of what it takes to rank all lists.
+    /// Whether the filter may admit a part of the rows around the query, told by a few rows of the lists whose mean is the
+    /// nearest: a small part of what it takes to rank all lists.
     pub(super) fn may_admit(&self, lists: &View, part: f64, s: &mut Scratch) -> bool {
         let directory = self.forest.directory();
         let blocks = directory.leaves.leaves() / LANES;

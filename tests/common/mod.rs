@@ -11,6 +11,18 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, Value};
 
+/// What the catalogue of every index says.
+pub const CATALOGUE: [&str; 8] = [
+    "table",
+    "column",
+    "column_id",
+    "options",
+    "generation",
+    "current",
+    "built",
+    "unique",
+];
+
 fn start() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

@@ -29,24 +29,31 @@ pub(crate) struct Rows {
     pub(crate) ids: Array<'static, i64>,
     pub(crate) rows: Array<'static, f32>,
     pub(crate) read: Read,
+    /// Where they lie, and what is made of them may.
+    spill: Spill,
 }
 
 impl Rows {
     /// Reads them all into memory.
     pub(crate) fn gather(conn: &Connection, source: &Source) -> Result<Rows> {
-        Self::gather_to(conn, source, &mut |_, _| Ok(Spill::memory()))
+        Self::gather_to(conn, source, |_, _| Ok(Spill::memory()))
     }
 
-    /// Reads them all to the place that `spill` gives for their number and dimension.
-    fn gather_to(conn: &Connection, source: &Source, spill: &mut Place<'_>) -> Result<Rows> {
+    /// Reads them all to the place for their number and dimension.
+    fn gather_to(
+        conn: &Connection,
+        source: &Source,
+        place: impl Fn(usize, usize) -> Result<Spill>,
+    ) -> Result<Rows> {
         let n: usize = conn.query_row(&source.count(), [], |row| row.get::<_, i64>(0))? as usize;
         let (mut dim, mut ids, mut rows) = (0, Array::default(), Array::default());
+        let mut spill = Spill::memory();
         let sql = format!("{} ORDER BY 1", source.all_rows());
         let read = source.read(conn, &sql, 0, |id, row| {
             if ids.is_empty() {
                 // Reserved exactly: growing by doubling would hold the vectors up to three times.
                 dim = row.len();
-                let spill = spill(n, dim)?;
+                spill = place(n, dim)?;
                 ids = spill.reserve(n)?;
                 rows = spill
                     .reserve(n.saturating_mul(dim))
@@ -60,6 +67,7 @@ impl Rows {
             ids,
             rows,
             read,
+            spill,
         })
     }
 
@@ -69,9 +77,8 @@ impl Rows {
         source: &Source,
         dim: usize,
         ids: &[i64],
-        spill: &mut Place<'_>,
+        spill: Spill,
     ) -> Result<Rows> {
-        let spill = spill(ids.len(), dim)?;
         let mut rows = Rows {
             dim,
             ids: spill.reserve(ids.len())?,
@@ -79,6 +86,7 @@ impl Rows {
                 .reserve(ids.len().saturating_mul(dim))
                 .context("no room for the vectors that have changed")?,
             read: Read::default(),
+            spill,
         };
         let mut one_row = conn.prepare(&source.one_row())?;
         for &id in ids {
@@ -101,9 +109,6 @@ impl Rows {
         }
     }
 }
-
-/// Says where so many rows of a dimension are to lie while an index of them is built.
-type Place<'a> = dyn FnMut(usize, usize) -> Result<Spill> + 'a;
 
 /// Where the rows of a build are to lie: in memory unless `max_memory` says that there is not enough. Then files hold them, and
 /// whether there is room for these and the new index is known before anything is done.
@@ -156,11 +161,7 @@ pub(crate) fn rebuild(
     files::settle_storage(conn, index, options.inline)?;
     let began = Instant::now();
     partial::check_rows(conn, source, None)?;
-    let mut spill = Spill::memory();
-    let rows = Rows::gather_to(conn, source, &mut |n, dim| {
-        spill = place(conn, index, options, (n, dim))?;
-        Ok(spill.clone())
-    })?;
+    let rows = Rows::gather_to(conn, source, |n, dim| place(conn, index, options, (n, dim)))?;
     let mut built = Built {
         items: rows.read.vectors,
         nulls: rows.read.nulls,
@@ -172,7 +173,7 @@ pub(crate) fn rebuild(
         None
     } else {
         let to = (index, generation, &old[..]);
-        Some(write(conn, session, to, rows, options, &spill, &mut built)?)
+        Some(write(conn, session, to, rows, options, &mut built)?)
     };
     files::retire(conn, session, index, &old)?;
     part::remove_lists(conn, index, &old)?;
@@ -222,11 +223,8 @@ pub(crate) fn fold(
     }
     let began = Instant::now();
     partial::check_rows(conn, source, Some(&ids))?;
-    let mut spill = Spill::memory();
-    let rows = Rows::gather_some(conn, source, main.dim(), &ids, &mut |n, dim| {
-        spill = place(conn, index, options, (n, dim))?;
-        Ok(spill.clone())
-    })?;
+    let spill = place(conn, index, options, (ids.len(), main.dim()))?;
+    let rows = Rows::gather_some(conn, source, main.dim(), &ids, spill)?;
     let mut built = catalog::built(conn, index);
     built.read_seconds = began.elapsed().as_secs_f64();
     let mut names: Vec<PartName> = kept.iter().map(|part| part.name).collect();
@@ -239,7 +237,7 @@ pub(crate) fn fold(
     if !rows.ids.is_empty() {
         let all: Vec<PartName> = parts.iter().map(|part| part.name).collect();
         let to = (index, generation, &all[..]);
-        new = write(conn, session, to, rows, options, &spill, &mut built)?;
+        new = write(conn, session, to, rows, options, &mut built)?;
         let files = kept.iter().filter_map(|part| part.forest.as_ref());
         built.bytes += files.map(|forest| forest.info().bytes as u64).sum::<u64>();
     }
@@ -297,7 +295,6 @@ fn write(
     (index, generation, old): (&IndexName, i64, &[PartName]),
     rows: Rows,
     options: &IndexOptions,
-    spill: &Spill,
     built: &mut Built,
 ) -> Result<PartName> {
     let build_options = build_options(options)?;
@@ -308,7 +305,7 @@ fn write(
     };
     let began = Instant::now();
     let image = work::run(conn, session.display(), |job| {
-        forest::build_large(given, &build_options, spill, job)
+        forest::build_large(given, &build_options, &rows.spill, job)
     })?;
     built.build_seconds = began.elapsed().as_secs_f64();
     let began = Instant::now();
