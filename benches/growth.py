@@ -34,9 +34,27 @@ def rows_of(options, n):
     return np.concatenate([make(min(100_000, n - i)) for i in range(0, n, 100_000)]), queries
 
 
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+class Peak:
+    """The most anonymous memory that this process has within a `with` block above what it had before, in bytes."""
+
+    def __enter__(self):
+        self.before, self.most, self.done = self.now(), 0, threading.Event()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.watcher.join()
+
+    def watch(self):
+        while not self.done.wait(0.005):
+            self.most = max(self.most, self.now() - self.before)
+
+    @staticmethod
+    def now():
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
 
 def measure(options, n, out):
@@ -52,23 +70,14 @@ def measure(options, n, out):
         with db:
             db.executemany("INSERT INTO t(v) VALUES(?)", ((row.tobytes(),) for row in rows))
         del rows
-        before, peak, done = anonymous(), [0], threading.Event()
-
-        def watch():
-            while not done.wait(0.005):
-                peak[0] = max(peak[0], anonymous() - before)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        start = time.perf_counter()
-        db.execute("CREATE VIRTUAL TABLE ix USING annoy(t, v)").fetchall()
-        build = time.perf_counter() - start
-        done.set()
-        watcher.join()
+        with Peak() as peak:
+            start = time.perf_counter()
+            db.execute("CREATE VIRTUAL TABLE ix USING annoy(t, v)").fetchall()
+            build = time.perf_counter() - start
         size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder) if f.endswith(".annoy"))
         db.execute("BEGIN")
         exact_us, true = timed(db, "SELECT rowid FROM knn_exact('t', 'v', ?, ?, '{\"threads\":1}')", queries[:100])
-        answers = [build, peak[0], size]
+        answers = [build, peak.most, size]
         recalls = []
         for promise in (0.95, 0.99):
             sql = f"SELECT rowid FROM knn_annoy('ix', ?, ?, '{json.dumps({'recall': promise})}')"

@@ -12,10 +12,11 @@ the pages of files as well (cgroup v1 or v2; root), so what they do not hold in 
 most anonymous memory of the build above what Python has; the stages are the lines of SQLite's log. Before the queries the system is told
 to forget the index file; the first 200 are `cold`, the same again `warm`. Recall is that of all of them, or of 50 with more than a million rows, by knn_exact.
 """
-import argparse, json, multiprocessing, os, statistics, tempfile, threading, time
+import argparse, json, multiprocessing, os, statistics, tempfile, time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
+from growth import Peak
 
 DIM, K, CHUNK = 96, 10, 100_000
 
@@ -97,32 +98,18 @@ def most(folder):
             return int(open(f"{folder}/{name}").read()) >> 20
 
 
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) >> 10 for line in status if line.startswith("RssAnon"))
-
-
 def build(options, out):
     folder, log = limited(options), []
     db = connect(options, log)
-    before, peak, done = anonymous(), [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.01):
-            peak[0] = max(peak[0], anonymous() - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
     memory = f", max_memory={options.max_memory}" if options.max_memory else ""
-    db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v{memory}, threads={options.threads}{options.options})").fetchall()
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
+    with Peak() as peak:
+        start = time.perf_counter()
+        db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v{memory}, threads={options.threads}{options.options})").fetchall()
+        seconds = time.perf_counter() - start
     for at, text in log:
         print(f"    {at - start:7.0f} s  {text}")
     info = dict(db.execute("SELECT key, value FROM annoy_info('ix')").fetchall())
-    out.put((seconds, peak[0], most(folder), {k: v for k, v in info.items() if "second" in k or k in ("bytes", "leaves", "checksum")}))
+    out.put((seconds, peak.most >> 20, most(folder), {k: v for k, v in info.items() if "second" in k or k in ("bytes", "leaves", "checksum")}))
 
 
 def ask(db, sql, queries):
