@@ -269,6 +269,138 @@ fn the_index_follows_renamed_tables_columns_and_itself() {
 }
 
 #[test]
+fn an_index_knows_its_column_whatever_the_columns_beside_it_do() {
+    let mut rng = StdRng::seed_from_u64(16);
+    for options in [
+        "",
+        "where='kind > 0'",
+        "group=kind, combine=mean",
+        "group=kind",
+    ] {
+        let folder = Folder::new("move-columns");
+        let conn = common::open(folder.database());
+        conn.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, one, two, kind, v BLOB, other BLOB);
+             CREATE INDEX by_kind ON t(kind)",
+        )
+        .unwrap();
+        for i in 0..60 {
+            conn.execute(
+                "INSERT INTO t VALUES(?1, 1, 2, ?1 % 50 + 1, ?2, ?3)",
+                (
+                    i,
+                    common::words::vector(&mut rng, 8),
+                    common::words::vector(&mut rng, 8),
+                ),
+            )
+            .unwrap();
+        }
+        let comma = if options.is_empty() { "" } else { ", " };
+        conn.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2{comma}{options})"
+        ))
+        .unwrap();
+        let query = common::words::vector(&mut rng, 8);
+        let answer = |conn: &Connection| {
+            common::words::select(
+                conn,
+                "SELECT rowid, distance FROM knn_annoy('ix', ?1, 10, 1000000)",
+                [&query],
+            )
+        };
+        let mut expected = answer(&conn);
+        assert_eq!(expected.len(), 10);
+        for sql in [
+            "ALTER TABLE t DROP COLUMN one",
+            "ALTER TABLE t RENAME COLUMN v TO \"a \"\"vector\"\"\"",
+            "ALTER TABLE t RENAME COLUMN other TO v",
+            "ALTER TABLE t RENAME COLUMN kind TO sort",
+            "ALTER TABLE t RENAME COLUMN two TO kind",
+            "ALTER TABLE t DROP COLUMN kind",
+            "ALTER TABLE t DROP COLUMN v",
+            "ALTER TABLE t ADD COLUMN v",
+            "ALTER TABLE t ADD COLUMN kind",
+            // Seen by the trigger that has been carried along.
+            "UPDATE t SET \"a \"\"vector\"\"\" = NULL WHERE id = 7",
+            "INSERT INTO ix(ix) VALUES('refresh')",
+            "INSERT INTO ix(ix) VALUES('integrity-check')",
+            "INSERT INTO ix(ix) VALUES('rebuild')",
+        ] {
+            if sql.starts_with("UPDATE") {
+                conn.execute_batch(sql).unwrap();
+                // Without triggers: what a new index of the same says.
+                let (column, group) = ("\"a \"\"vector\"\"\"", options.replace("kind", "sort"));
+                conn.execute_batch(&format!(
+                    "CREATE VIRTUAL TABLE beside USING annoy(t, {column}, metric=l2{comma}{group})"
+                ))
+                .unwrap_or_else(|e| panic!("{group}: {e}"));
+                expected = common::words::select(
+                    &conn,
+                    "SELECT rowid, distance FROM knn_annoy('beside', ?1, 10, 1000000)",
+                    [&query],
+                );
+                conn.execute_batch("DROP TABLE beside").unwrap();
+            } else {
+                conn.execute_batch(sql)
+                    .unwrap_or_else(|e| panic!("{options}: {sql}: {e}"));
+            }
+            let fresh = common::open(folder.database());
+            for conn in [&conn, &fresh] {
+                assert_eq!(answer(conn), expected, "{options}: {sql}");
+                let state: String = common::one(
+                    conn,
+                    "SELECT value FROM annoy_info('ix') WHERE key = 'state'",
+                );
+                assert!(!state.starts_with("fallback"), "{options}: {sql}: {state}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_was_renamed_unseen_is_an_error_and_not_another_column() {
+    let mut rng = StdRng::seed_from_u64(19);
+    let folder = Folder::new("move-unseen");
+    let conn = database(&folder, "file", &mut rng);
+    // A table made anew takes its triggers with it.
+    conn.execute_batch(
+        "CREATE TABLE anew(id INTEGER PRIMARY KEY, word TEXT UNIQUE, other BLOB, v BLOB);
+         INSERT INTO anew SELECT id, word, zeroblob(32), vector FROM words;
+         DROP TABLE words; ALTER TABLE anew RENAME TO words",
+    )
+    .unwrap();
+    for sql in [
+        "SELECT * FROM knn_annoy('words_index', zeroblob(32), 3)",
+        REBUILD,
+    ] {
+        let lost = common::error(&conn, sql);
+        assert!(
+            lost.starts_with("no such column: vector in words; its columns are id, word, other, v"),
+            "{sql}: {lost}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_no_file_can_have_is_refused_with_a_remedy() {
+    let mut rng = StdRng::seed_from_u64(20);
+    let folder = Folder::new("move-long");
+    let conn = common::open(folder.database());
+    words(&conn, 20, &mut rng);
+    let create = |storage: &str| {
+        let name = "\u{6570}".repeat(30);
+        format!("CREATE VIRTUAL TABLE {name} USING annoy(words, vector, storage={storage})")
+    };
+    let refused = common::error(&conn, &create("file"));
+    assert!(
+        refused.contains("and 255 are possible") && refused.ends_with("or storage=inline"),
+        "{refused}"
+    );
+    assert_eq!(folder.files(), [""; 0]);
+    conn.execute_batch(&create("inline")).unwrap();
+}
+
+#[test]
 fn a_table_that_is_dropped_and_made_again_is_answered_for() {
     let mut rng = StdRng::seed_from_u64(7);
     for storage in STORAGES {
@@ -569,12 +701,15 @@ fn a_database_behind_a_symbolic_link_has_its_files_beside_itself() {
 fn damage_to_an_inline_index_is_noticed_in_every_byte() {
     let mut rng = StdRng::seed_from_u64(13);
     let folder = Folder::new("move-damage");
-    let conn = database(&folder, "inline", &mut rng);
-    conn.execute_batch(REBUILD).unwrap();
-    check(&conn, &mut rng, "undamaged");
-    let bytes: Vec<u8> = common::one(&conn, "SELECT bytes FROM words_index_parts");
+    // Whoever opens the index while its copy lives shares that.
+    database(&folder, "inline", &mut rng)
+        .execute_batch(REBUILD)
+        .unwrap();
+    let writer = common::open(folder.database());
+    let bytes: Vec<u8> = common::one(&writer, "SELECT bytes FROM words_index_parts");
     let put = |bytes: &[u8]| {
-        conn.execute("UPDATE words_index_parts SET bytes = ?1", [bytes])
+        writer
+            .execute("UPDATE words_index_parts SET bytes = ?1", [bytes])
             .unwrap();
     };
     let mut damaged: Vec<(String, Vec<u8>)> = Vec::new();
@@ -598,6 +733,9 @@ fn damage_to_an_inline_index_is_noticed_in_every_byte() {
         );
     }
     // A connection that has its copy finds it too.
+    put(&bytes);
+    let conn = common::open(folder.database());
+    check(&conn, &mut rng, "undamaged");
     put(&damaged[0].1);
     check(&conn, &mut rng, "from the copy");
     assert_eq!(info(&conn, "state"), "current");
@@ -623,6 +761,75 @@ fn damage_to_an_inline_index_is_noticed_in_every_byte() {
         .unwrap();
     conn.execute_batch(&index("inline")).unwrap();
     check(&conn, &mut rng, "made again");
+}
+
+/// Bytes of the anonymous maps that are only read: copies of inline parts.
+#[cfg(target_os = "linux")]
+fn copied() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (range, mode, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
+            if mode != "r--p" || inode != "0" || fields.next().is_some() {
+                return None;
+            }
+            let (from, to) = range.split_once('-')?;
+            let number = |hex| usize::from_str_radix(hex, 16).ok();
+            Some(number(to)? - number(from)?)
+        })
+        .sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_of_a_process_share_one_copy_of_an_inline_index() {
+    let mut rng = StdRng::seed_from_u64(17);
+    let folder = Folder::new("move-share");
+    let conn = common::open(folder.database());
+    words(&conn, 20_000, &mut rng);
+    conn.execute_batch(&index("inline")).unwrap();
+    let bytes: usize =
+        common::one::<i64>(&conn, "SELECT sum(length(bytes)) FROM words_index_parts") as usize;
+    check(&conn, &mut rng, "the first");
+    let before = copied();
+    assert!(before >= bytes, "{before} {bytes}");
+    let others: Vec<_> = (0..12)
+        .map(|i| {
+            let other = common::open(folder.database());
+            check(&other, &mut rng, "another");
+            assert_eq!(info(&other, "state"), "current", "{i}");
+            other
+        })
+        .collect();
+    // Tests beside this one have copies, too: two or three at a time that are as large.
+    let after = copied();
+    assert!(
+        after < before + 6 * bytes,
+        "{before} and then {after} for {bytes} bytes"
+    );
+    // The copy goes on when the one who made it has gone, or has a newer one.
+    conn.execute_batch(REBUILD).unwrap();
+    drop(conn);
+    for other in &others {
+        check(other, &mut rng, "alone");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_database_that_claims_the_inline_index_of_another_gets_nothing_of_it() {
+    let mut rng = StdRng::seed_from_u64(18);
+    let (theirs, ours) = (Folder::new("move-claimed"), Folder::new("move-claims"));
+    let conn = database(&theirs, "inline", &mut rng);
+    conn.execute("VACUUM INTO ?1", [ours.database().to_str().unwrap()])
+        .unwrap();
+    check(&conn, &mut rng, "its copy is open");
+    let hostile = common::open(ours.database());
+    hostile
+        .execute_batch("UPDATE words_index_parts SET bytes = zeroblob(length(bytes))")
+        .unwrap();
+    is_lost(&hostile, &mut rng, "claimed");
 }
 
 #[test]

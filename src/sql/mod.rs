@@ -78,6 +78,23 @@ pub(crate) fn function_error(error: anyhow::Error) -> rusqlite::Error {
     }
 }
 
+/// The name in double quotes that a text begins with.
+pub(crate) fn unquote(text: &str) -> Option<String> {
+    let mut rest = text.strip_prefix('"')?;
+    let mut name = String::new();
+    loop {
+        let (part, behind) = rest.split_once('"')?;
+        name.push_str(part);
+        match behind.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some(name),
+        }
+    }
+}
+
 /// A name as SQL needs it: in double quotes, inner ones doubled.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -19,8 +19,8 @@ pub(crate) struct Session {
     pub(crate) scans: Mutex<Vec<TableScan>>,
     /// The files of indexes, as the open transaction leaves them.
     pub(crate) files: Mutex<Ledger>,
-    /// The forests of indexes that are open.
-    pub(crate) opened: Mutex<Opened>,
+    /// The forests of indexes that are open: readers share them.
+    pub(crate) opened: Opened,
 }
 
 impl Session {

@@ -22,8 +22,6 @@ pub(crate) struct Source {
     pub(crate) table: String,
     /// The column, as it is spelled in the schema.
     pub(crate) column: String,
-    /// The place of the column among the table's columns.
-    pub(crate) column_id: i64,
     /// The element type that the column is declared with, as in `int8[384]`; `None`: a vector is float32 unless the query
     /// is of another type.
     pub(crate) element: Option<Element>,
@@ -104,7 +102,6 @@ impl Source {
             schema: schema.to_owned(),
             table: table.to_owned(),
             column: columns[i].name.clone(),
-            column_id: columns[i].id,
             element: declared(&columns[i].kind),
             row_key: key.clone(),
             key,

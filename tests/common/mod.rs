@@ -12,10 +12,9 @@ use rusqlite::Connection;
 use rusqlite::types::{FromSql, Value};
 
 /// What the catalogue of every index says.
-pub const CATALOGUE: [&str; 8] = [
+pub const CATALOGUE: [&str; 7] = [
     "table",
     "column",
-    "column_id",
     "options",
     "generation",
     "current",

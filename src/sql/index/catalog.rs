@@ -4,8 +4,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | table, column, column_id | what is indexed, as it was named when the index was made |
-//! | group_id | the place of the option `group`'s column |
+//! | table, column | what is indexed, as it was named when the index was made; the triggers know its name of now |
 //! | options | JSON of [`IndexOptions`] |
 //! | generation | number of the last file that was built; counts up, also over rebuilds that came to nothing |
 //! | current | the parts that answer ([`super::part`]); NULL when there is none |
@@ -26,7 +25,7 @@
 
 use anyhow::{Result, anyhow, bail, ensure};
 use rusqlite::types::{FromSql, Value};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::names::{IndexName, TRIGGERS};
@@ -34,7 +33,7 @@ use super::options::IndexOptions;
 use super::part;
 use super::partial::{AROUND_FILTER, check_filter, filter_columns, filter_now, may_ask_the_clock};
 use crate::sql::source::{self, Group, Source};
-use crate::sql::{quote, source::Column};
+use crate::sql::{quote, source::Column, unquote};
 
 /// Figures of the last build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -58,8 +57,6 @@ pub(crate) struct Built {
 pub(crate) struct Settings {
     pub(crate) table: String,
     pub(crate) column: String,
-    pub(crate) column_id: i64,
-    pub(crate) group_id: Option<i64>,
     pub(crate) options: IndexOptions,
 }
 
@@ -101,11 +98,6 @@ pub(crate) fn fill(
     for (key, value) in [
         ("table", Value::from(source.table.clone())),
         ("column", Value::from(source.column.clone())),
-        ("column_id", Value::from(source.column_id)),
-        (
-            "group_id",
-            source.group.as_ref().map(|group| group.column_id).into(),
-        ),
         ("options", Value::from(serde_json::to_string(options)?)),
         ("generation", Value::from(0)),
         ("current", Value::Null),
@@ -222,8 +214,6 @@ pub(crate) fn settings(conn: &Connection, index: &IndexName) -> Result<Settings>
     Ok(Settings {
         table: must(conn, index, "table")?,
         column: must(conn, index, "column")?,
-        column_id: must(conn, index, "column_id")?,
-        group_id: get(conn, index, "group_id")?,
         options,
     })
 }
@@ -330,6 +320,35 @@ pub(crate) fn unnoticed_replace(
     }))
 }
 
+/// Whether a search may run between a change of a row and the trigger that notes it: in a trigger of somebody else's that is
+/// younger than ours (SQLite runs the youngest first), if there are searches in triggers or views at all.
+pub(crate) fn searched_too_soon(
+    conn: &Connection,
+    index: &IndexName,
+    source: &Source,
+) -> Result<bool> {
+    let ours = TRIGGERS.map(|suffix| format!("{}{suffix}", index.name));
+    let sql = format!(
+        "WITH item AS (SELECT name IN (?3, ?4, ?5, ?6, ?7) AS is_ours, rowid AS age, type, tbl_name, sql FROM {}.sqlite_schema
+                       WHERE type IN ('trigger', 'view'))
+         SELECT EXISTS(SELECT 1 FROM item WHERE NOT is_ours AND tbl_name = ?1 COLLATE NOCASE
+                       AND age > (SELECT min(age) FROM item WHERE is_ours))
+            AND EXISTS(SELECT 1 FROM item WHERE NOT is_ours
+                       AND (instr(lower(sql), 'knn_') OR instr(lower(sql), lower(?2))))",
+        quote(&index.schema)
+    );
+    let names = [&source.table, &index.name].into_iter().chain(&ours);
+    Ok(conn.query_row(&sql, params_from_iter(names), |row| row.get(0))?)
+}
+
+/// The same of temporary triggers, whatever they do: they run before all others.
+pub(crate) fn has_temporary_trigger(conn: &Connection, source: &Source) -> Result<bool> {
+    let mut statement = conn.prepare_cached(
+        "SELECT 1 FROM sqlite_temp_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE",
+    )?;
+    Ok(statement.exists([&source.table])?)
+}
+
 /// What the catalogue says of UNIQUE indexes: their columns by place, because names change.
 fn known_as(indexes: &[Unique]) -> String {
     let places: Vec<Vec<(i64, &str)>> = indexes
@@ -357,13 +376,19 @@ pub(crate) fn source(
             index.name
         );
     }
+    let name = column_now(conn, index)?.unwrap_or_else(|| settings.column.clone());
     let by_name = |columns: &[Column]| {
         columns
             .iter()
-            .position(|c| c.name.eq_ignore_ascii_case(&settings.column))
-            // Renamed: it is where it was.
-            .or_else(|| columns.iter().position(|c| c.id() == settings.column_id))
-            .ok_or_else(|| anyhow!("no such column: {} in {table}", settings.column))
+            .position(|c| c.name.eq_ignore_ascii_case(&name))
+            .ok_or_else(|| {
+                let names = columns.iter().map(|c| c.name.as_str());
+                let why = source::no_column(&name, table, names);
+                anyhow!(
+                    "{why}; index {} follows that column, or drop the index and make it of another",
+                    index.name
+                )
+            })
     };
     let mut source = Source::in_table(conn, &index.schema, table, by_name)?;
     source.element = settings.options.element()?.or(source.element);
@@ -376,24 +401,24 @@ pub(crate) fn source(
     // Looked at again: it is about to run as a statement of its own, free of the rules for what stands in a schema, and
     // whoever wrote the database may have written anything there.
     check_filter(conn, index, &source)?;
-    group(conn, source, &settings.options, settings.group_id)
+    group(conn, index, source, &settings.options)
 }
 
-/// The source with the option `group`; `place` is where its column was, for one that has been renamed.
+/// The source with the option `group`.
 pub(crate) fn group(
     conn: &Connection,
+    index: &IndexName,
     source: Source,
     options: &IndexOptions,
-    place: Option<i64>,
 ) -> Result<Source> {
     let Some(name) = &options.group else {
         return Ok(source);
     };
+    let name = &name_now(conn, index, GROUP)?.unwrap_or_else(|| name.clone());
     let columns = source::columns(conn, &source.schema, &source.table)?;
     let column = columns
         .iter()
         .find(|c| c.name.eq_ignore_ascii_case(name))
-        .or_else(|| columns.iter().find(|c| Some(c.id()) == place))
         .ok_or_else(|| {
             source::no_column(name, &source.table, columns.iter().map(|c| c.name.as_str()))
         })?;
@@ -423,6 +448,30 @@ pub(crate) fn check_group(conn: &Connection, source: &Source) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What stands before the names of the columns in the trigger after an UPDATE. There SQLite carries along the names of
+/// columns that are renamed, whatever columns have come and gone meanwhile.
+const COLUMN: &str = "/* column: */ old.";
+const GROUP: &str = "/* group: */ old.";
+
+/// What the indexed column is called now; `None`: no trigger knows.
+pub(super) fn column_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
+    name_now(conn, index, COLUMN)
+}
+
+/// The name that follows a mark.
+fn name_now(conn: &Connection, index: &IndexName, mark: &str) -> Result<Option<String>> {
+    let sql: Option<String> = conn
+        .prepare_cached(&format!(
+            "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
+            quote(&index.schema)
+        ))?
+        .query_row([format!("{}{}", index.name, TRIGGERS[1])], |row| row.get(0))
+        .optional()?;
+    Ok(sql
+        .as_deref()
+        .and_then(|sql| unquote(sql.split_once(mark)?.1)))
 }
 
 /// Plain SQL, so that any program that writes to the table runs them.
@@ -456,20 +505,23 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         ),
     );
     let partial = source.filter.is_some();
-    let mut decisive = vec![id.clone(), column];
+    let mut decisive = vec![id.clone()];
     if partial {
         decisive.push(key.clone());
         decisive.extend(filter_columns(conn, source)?.iter().map(|name| quote(name)));
         decisive.sort();
         decisive.dedup();
     }
+    decisive.retain(|name| *name != column);
     // To the last bit: what a column's own collation, or IS, takes for equal may differ to a filter, or as a group.
-    let changed: Vec<_> = decisive
-        .iter()
-        .map(|c| {
-            format!("old.{c} IS NOT new.{c} COLLATE BINARY OR typeof(old.{c}) <> typeof(new.{c})")
-        })
-        .collect();
+    let differs = |c: &str| {
+        format!("{c} IS NOT new.{c} COLLATE BINARY OR typeof(old.{c}) <> typeof(new.{c})")
+    };
+    let mut changed = vec![format!("{COLUMN}{}", differs(&column))];
+    changed.extend(decisive.iter().map(|c| format!("old.{}", differs(c))));
+    if let Some(group) = &source.group {
+        changed.push(format!("{GROUP}{} IS NULL AND 0", quote(&group.column)));
+    }
     let changed = changed.join(" OR ");
     // The conflict clause of the statement that fires a trigger replaces those inside it, so OR REPLACE would not do.
     let note = |values: &str| {

@@ -43,8 +43,7 @@ pub(super) fn again(
     let table = catalog::tracked_table(conn, index)?
         .or_else(|| known("table"))
         .unwrap_or_else(|| declaration.table.clone());
-    let column = known("column");
-    let place = catalog::get::<i64>(conn, index, "column_id").ok().flatten();
+    let column = catalog::column_now(conn, index)?.or_else(|| known("column"));
     let choose = |columns: &[Column]| {
         let named = |name: &str| {
             columns
@@ -55,7 +54,6 @@ pub(super) fn again(
             .as_deref()
             .and_then(named)
             .or_else(|| named(&declaration.column))
-            .or_else(|| columns.iter().position(|c| Some(c.id()) == place))
             .ok_or_else(|| {
                 no_column(
                     &declaration.column,
@@ -95,7 +93,7 @@ fn make(
     source.element = options.element()?.or(source.element);
     source.filter.clone_from(&options.filter);
     partial::check_filter(conn, index, &source)?;
-    let source = catalog::group(conn, source, &options, None)?;
+    let source = catalog::group(conn, index, source, &options)?;
     catalog::check_group(conn, &source)?;
     tables()?;
     catalog::fill(conn, index, &source, &options)?;

@@ -16,10 +16,11 @@ mod sweep;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::hash::Hash;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
@@ -37,6 +38,9 @@ use crate::sql::Session;
 /// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
 /// `integrity-check`.
 const CHECKED: usize = 1 << 20;
+
+/// Bytes that a file's name may have on all but a few file systems.
+const MOST_OF_A_NAME: usize = 255;
 
 /// The bytes of a forest: a map, or memory.
 pub(crate) enum Store {
@@ -78,11 +82,37 @@ impl AsRef<[u8]> for Store {
     }
 }
 
-/// A forest that is open, shared by all tables of a connection that use it.
+/// A forest that is open, shared by all tables of a connection that use it, and by connections of one process if it is a
+/// copy of what lies in a database.
 pub(crate) type Open = Arc<Forest<Store>>;
 
-/// The forests that a connection has open: its readers share them.
-pub(crate) type Opened = HashMap<Key, Weak<Forest<Store>>>;
+/// Forests that are open somewhere: whoever wants one finds it by `K`.
+pub(crate) struct Opened<K = Key>(Mutex<HashMap<K, Weak<Forest<Store>>>>);
+
+impl<K> Default for Opened<K> {
+    fn default() -> Self {
+        Opened(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Opened<K> {
+    /// The forest of this key, from `read` if nobody has it open. Nobody waits while it is read: of two that come at once,
+    /// both read, and share what the first has read.
+    fn get(&self, key: K, read: impl FnOnce() -> Result<Open>) -> Result<Open> {
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = all().get(&key).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let open = read()?;
+        let mut all = all();
+        if let Some(open) = all.get(&key).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        all.retain(|_, forest| forest.strong_count() > 0);
+        all.insert(key, Arc::downgrade(&open));
+        Ok(open)
+    }
+}
 
 /// What identifies the bytes of one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -181,6 +211,13 @@ pub(crate) fn publish(
     let path = index.file(&database, generation);
     let mut temporary = path.clone().into_os_string();
     temporary.push(format!(".tmp-{}", std::process::id()));
+    let bytes = Path::new(&temporary).file_name().unwrap_or_default().len();
+    ensure!(
+        bytes <= MOST_OF_A_NAME,
+        "the file of index {} would have a name of {bytes} bytes, and {MOST_OF_A_NAME} are possible (a byte that is no letter, \
+         digit, '_' or '.' takes three): give the index a shorter name, or storage=inline",
+        index.name
+    );
     let temporary = PathBuf::from(temporary);
     let written = write(conn, (&database, &temporary, &path), image);
     if written.is_err() {
@@ -468,21 +505,15 @@ pub(crate) fn open(
     index: &IndexName,
     part: &PartName,
 ) -> Result<Open> {
-    let key = Key::new(index, part);
-    let opened = || {
-        session
-            .opened
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
-    if let Some(open) = opened().get(&key).and_then(Weak::upgrade) {
-        return Ok(open);
-    }
-    let open = Arc::new(read(conn, index, part)?);
-    let mut opened = opened();
-    opened.retain(|_, forest| forest.strong_count() > 0);
-    opened.insert(key, Arc::downgrade(&open));
-    Ok(open)
+    session.opened.get(Key::new(index, part), || {
+        let database = database(conn, &index.schema)?;
+        match database {
+            Some(database) if inline::is_used(conn, index)? => {
+                inline::open(conn, &database, index, part)
+            }
+            _ => Ok(Arc::new(read(conn, index, part)?)),
+        }
+    })
 }
 
 /// Opens a part, whoever else has it open, and checks what costs next to nothing.

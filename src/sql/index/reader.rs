@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, StatementStatus};
+use rusqlite::{Connection, OptionalExtension, StatementStatus, TransactionState};
 
 use super::catalog::{self, Settings};
 use super::files::Open;
@@ -74,6 +74,10 @@ pub(crate) struct Reader {
     looked: bool,
     /// Why changes may go unnoticed.
     untracked: Option<String>,
+    /// Whether a search within a statement that writes may come before the trigger that notes a change.
+    too_soon: bool,
+    /// Whether the running one may: then the table answers.
+    blind: bool,
     pending: Pending,
     /// Exact searches of this file so far, as far as they count.
     searched: AtomicU8,
@@ -188,6 +192,7 @@ impl Reader {
             index.catalog(),
             index.changes()
         );
+        let too_soon = catalog::searched_too_soon(conn, &index, &source)?;
         let mut reader = Reader {
             metric: settings.options.metric()?,
             forest_metric: settings.options.forest_metric()?,
@@ -201,6 +206,8 @@ impl Reader {
             fault: None,
             looked: false,
             untracked,
+            too_soon,
+            blind: false,
             pending: Pending::default(),
             searched: AtomicU8::new(0),
             index,
@@ -223,6 +230,9 @@ impl Reader {
     }
 
     fn take(&mut self, conn: &Connection, rows_too: bool) -> Result<bool> {
+        self.blind = conn.transaction_state(Some(&*self.index.schema))? == TransactionState::Write
+            && work::is_writing(conn)
+            && (self.too_soon || catalog::has_temporary_trigger(conn, &self.source)?);
         let mut statement = conn.prepare_cached(&self.probe)?;
         {
             let mut rows = statement.query([])?;
@@ -351,7 +361,7 @@ impl Reader {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Vec<Vec<Hit>>> {
-        let Some(main) = self.forest() else {
+        let Some(main) = self.answering() else {
             return scan_table(
                 conn,
                 &self.session,
@@ -417,7 +427,7 @@ impl Reader {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Vec<Vec<Hit>>> {
-        let Some(main) = self.forest() else {
+        let Some(main) = self.answering() else {
             return self.exact(conn, queries, wanted, scratch, stats);
         };
         if budget == Budget::Default && main.plane_bytes() <= BREAK_EVEN {
@@ -619,6 +629,11 @@ impl Reader {
     /// The forest of the main file, if all files can be used.
     pub(crate) fn forest(&self) -> Option<&Open> {
         self.parts.first().and_then(|main| main.forest.as_ref())
+    }
+
+    /// The forest of the main file, unless the table answers.
+    pub(crate) fn answering(&self) -> Option<&Open> {
+        self.forest().filter(|_| !self.blind)
     }
 
     /// The parts, the main one first; none if a file can't be used.

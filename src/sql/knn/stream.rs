@@ -33,7 +33,7 @@ const LARGE: usize = 4096;
 fn growth(target: &Target, batch: usize) -> usize {
     match target {
         Target::Table(..) => 64,
-        Target::Index(reader) if reader.borrow().forest().is_none() => 64,
+        Target::Index(reader) if reader.borrow().answering().is_none() => 64,
         Target::Index(_) if batch >= LARGE => 16,
         Target::Index(_) => 4,
     }

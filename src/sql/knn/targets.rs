@@ -352,7 +352,7 @@ impl Targets {
                 let stats = &mut stats;
                 let conn = &self.conn;
                 match way {
-                    _ if reader.forest().is_none() => (
+                    _ if reader.answering().is_none() => (
                         reader.exact(conn, queries, wanted, scratch, stats)?,
                         "table",
                     ),

@@ -6,18 +6,23 @@
 //! 3           1      the next ...
 //! ```
 //!
-//! An index keeps its parts so if there is such a table; one of this name with other columns is somebody else's. A search wants them in one piece, so a connection reads them into an anonymous map when it first needs them, and checks
-//! every checksum on the way. Transactions, snapshots, copies of the database: all that is SQLite's work here.
+//! An index keeps its parts so if there is such a table; one of this name with other columns is somebody else's. A search
+//! wants them in one piece, so a connection reads them into an anonymous map when it first needs them, and checks
+//! every checksum on the way. Connections of one process to one database file share such a copy ([`open`]). Transactions, snapshots, copies of the database: all that is SQLite's work here.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
 use memmap2::MmapMut;
 use rusqlite::{Connection, Statement};
 
-use super::{Store, step};
+use super::{Open, Opened, Store, step};
 use crate::forest::{Forest, Image};
 use crate::sql::index::names::IndexName;
+use crate::sql::index::part::PartName;
 
 /// Bytes of a row: some tens of pages in a chain, and a thousand rows for a large index.
 const CHUNK: usize = 256 << 10;
@@ -97,14 +102,40 @@ pub(super) fn remove(conn: &Connection, index: &IndexName, generation: i64) -> R
     Ok(())
 }
 
+/// The copies that connections of this process have open, by database file, index, part and length. What another database
+/// says of its own bytes opens nothing here.
+static COPIES: LazyLock<Opened<(PathBuf, String, PartName, i64)>> = LazyLock::new(Opened::default);
+
+/// The copy of a part that a connection of this process to `database` has, or a new one.
+///
+/// # Errors
+/// As [`super::open`].
+pub(super) fn open(
+    conn: &Connection,
+    database: &Path,
+    index: &IndexName,
+    part: &PartName,
+) -> Result<Open> {
+    let bytes = PartName {
+        hides: None,
+        ..*part
+    };
+    let len = len(conn, index, part.generation)?;
+    let key = (fs::canonicalize(database)?, index.name.clone(), bytes, len);
+    COPIES.get(key, || Ok(Arc::new(super::read(conn, index, part)?)))
+}
+
+/// Bytes of a part.
+fn len(conn: &Connection, index: &IndexName, generation: i64) -> Result<i64> {
+    let parts = index.parts();
+    let sql = format!("SELECT coalesce(sum(length(bytes)), 0) FROM {parts} WHERE generation = ?1");
+    Ok(conn.query_row(&sql, [generation], |row| row.get(0))?)
+}
+
 /// Reads a part into a map of its own.
 pub(super) fn read(conn: &Connection, index: &IndexName, generation: i64) -> Result<Forest<Store>> {
     let parts = index.parts();
-    let len: i64 = conn.query_row(
-        &format!("SELECT coalesce(sum(length(bytes)), 0) FROM {parts} WHERE generation = ?1"),
-        [generation],
-        |row| row.get(0),
-    )?;
+    let len = len(conn, index, generation)?;
     ensure!(len > 0, "{parts} has nothing of generation {generation}");
     let mut map = MmapMut::map_anon(usize::try_from(len)?)
         .with_context(|| format!("no memory for the {len} bytes of the index"))?;
