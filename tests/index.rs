@@ -770,7 +770,6 @@ fn an_empty_table_is_indexed_and_filled_later() {
 
 #[test]
 fn indexes_live_in_memory_temporary_and_attached_databases() {
-    let mut rng = StdRng::seed_from_u64(9);
     let folder = Folder::new("attached");
     let conn = common::memory();
     conn.execute(
@@ -798,7 +797,41 @@ fn indexes_live_in_memory_temporary_and_attached_databases() {
         assert_eq!(state, "current", "{schema}");
     }
     assert_eq!(folder.files(), ["other.db-aux_i-1.annoy"]);
-    let _ = vector(&mut rng, 1);
+}
+
+#[test]
+fn a_bare_name_means_the_index_that_sqlite_would_mean() {
+    let folder = Folder::new("bare-names");
+    let conn = common::memory();
+    conn.execute(
+        "ATTACH ?1 AS aux",
+        [folder.0.join("other.db").to_str().unwrap()],
+    )
+    .unwrap();
+    let found = || common::ids(&conn, "SELECT rowid FROM knn_annoy('ix', '[1, 0]', 1)");
+    for (i, schema) in ["aux", "main", "temp"].into_iter().enumerate() {
+        conn.execute_batch(&format!(
+            "CREATE TABLE {schema}.t(id INTEGER PRIMARY KEY, v BLOB);
+             INSERT INTO {schema}.t VALUES({i}, x'0000803f00000000');
+             CREATE VIRTUAL TABLE {schema}.iy USING annoy(t, v)"
+        ))
+        .unwrap();
+        if schema == "main" {
+            conn.execute_batch(
+                "DROP TABLE main.iy; CREATE VIRTUAL TABLE main.ix USING annoy(t, v)",
+            )
+            .unwrap();
+        } else {
+            conn.execute_batch(&format!("ALTER TABLE {schema}.iy RENAME TO ix"))
+                .unwrap();
+        }
+        assert_eq!(found(), [i as i64], "{schema}");
+    }
+    for (i, schema) in [(2, "temp"), (1, "main"), (0, "aux")] {
+        assert_eq!(found(), [i]);
+        conn.execute_batch(&format!("DROP TABLE {schema}.ix"))
+            .unwrap();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the functions and tables of one connection share.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use super::index::files::{Ledger, Opened};
@@ -21,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) files: Mutex<Ledger>,
     /// The forests of indexes that are open: readers share them.
     pub(crate) opened: Opened,
+    /// How many indexes have got a name: a bare name may mean another one since.
+    pub(crate) named: AtomicU64,
 }
 
 impl Session {

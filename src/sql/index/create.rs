@@ -1,5 +1,7 @@
 //! What CREATE VIRTUAL TABLE makes, and what makes it again from the declaration when the shadow tables are damaged.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Result, bail};
 use rusqlite::Connection;
 
@@ -26,6 +28,7 @@ pub(super) fn create(
             quote(&index.name)
         );
     }
+    session.named.fetch_add(1, Ordering::Relaxed);
     make(conn, session, index, source, declaration, None, || {
         catalog::create(conn, index)
     })

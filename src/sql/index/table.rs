@@ -18,6 +18,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
@@ -356,6 +357,7 @@ impl Table for Index {
         }
         catalog::create_triggers(self.conn(), &new, &source)?;
         *self.index.borrow_mut() = new;
+        self.targets.session().named.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! What a search goes to: an index, or a bare table. Found by name once, then kept until the schema changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -64,6 +65,8 @@ pub(crate) struct Targets {
     conn: Connection,
     session: Arc<Session>,
     indexes: RefCell<HashMap<String, Rc<RefCell<Reader>>>>,
+    /// `Session::named` when their names were looked up.
+    named: Cell<u64>,
     columns: RefCell<HashMap<Asked, Target>>,
     scratch: RefCell<Scratch>,
 }
@@ -86,6 +89,7 @@ impl Targets {
             conn,
             session,
             indexes: RefCell::default(),
+            named: Cell::default(),
             columns: RefCell::default(),
             scratch: RefCell::default(),
         }
@@ -104,7 +108,10 @@ impl Targets {
     /// The index of this name, as the running statement's snapshot has it.
     pub(crate) fn index(&self, name: &str) -> Result<Rc<RefCell<Reader>>> {
         let known = self.indexes.borrow().get(name).cloned();
-        if let Some(reader) = &known
+        let named = self.session.named.load(Ordering::Relaxed);
+        if named != self.named.replace(named) {
+            self.indexes.borrow_mut().clear();
+        } else if let Some(reader) = &known
             && self.is_current(reader)
         {
             return Ok(Rc::clone(reader));
