@@ -102,6 +102,7 @@ def build(options, out):
     folder, log = limited(options), []
     db = connect(options, log)
     memory = f", max_memory={options.max_memory}" if options.max_memory else ""
+    db.execute("DROP TABLE IF EXISTS ix").fetchall()
     with Peak() as peak:
         start = time.perf_counter()
         db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v{memory}, threads={options.threads}{options.options})").fetchall()

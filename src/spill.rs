@@ -4,6 +4,10 @@
 //! for: work on more than memory holds goes at the speed of the disk, as long as it goes through its arrays in order. The
 //! file has no name (where the system allows it; elsewhere it goes with the last who has it open), so an error or a crash leaves
 //! nothing behind. Its blocks are allocated before it is mapped: a disk that is full is an error then, not a fault later.
+//!
+//! A page that is not there brings its surroundings along, megabytes of them on some systems. That is what work in order wants,
+//! and ruin for work in any order under a limit that counts pages of files: each page throws out a thousand others. Such work
+//! says so ([`Array::scatter`]), and asks for what it will need before it needs it ([`Array::bring`], [`Array::bring_rows`]).
 
 #![allow(unsafe_code)]
 
@@ -45,6 +49,14 @@ impl Spill {
     /// How many bytes the work may keep; `None`: its arrays are in memory.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.to.as_ref().map(|to| to.1)
+    }
+
+    /// How many records of so many bytes to write until they go to the disk ([`Array::flush`]); in memory all of `n`.
+    pub(crate) fn batch(&self, n: usize, bytes: usize) -> usize {
+        match self.limit() {
+            None => n.max(1),
+            Some(_) => (WRITTEN / bytes.max(1)).max(1),
+        }
     }
 
     /// `n` zeros.
@@ -143,12 +155,39 @@ impl<T: Pod> Array<'_, T> {
     pub(crate) fn bring(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Array::File(map, len) = self {
-            let range = range.start * size_of::<T>()..range.end.min(*len) * size_of::<T>();
+            let end = range.end.min(*len);
+            let range = range.start.min(end) * size_of::<T>()..end * size_of::<T>();
             // Advice: nothing depends on it.
             let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
         }
         #[cfg(not(unix))]
         let _ = range;
+    }
+
+    /// The same for rows of `width` numbers, whose places ascend; what lies between two that are close comes along.
+    pub(crate) fn bring_rows(&self, places: &[u32], width: usize) {
+        const CLOSE: usize = 1 << 16;
+        let close = (CLOSE / (width * size_of::<T>()).max(1)) as u32;
+        if let Array::File(..) = self {
+            for run in places.chunk_by(|a, b| b - a <= close) {
+                self.bring(run[0] as usize * width..(run[run.len() - 1] as usize + 1) * width);
+            }
+        }
+    }
+
+    /// Whether the numbers will be read and written in any order, or (as at first) in their own.
+    pub(crate) fn scatter(&self, in_any_order: bool) {
+        #[cfg(unix)]
+        if let Array::File(map, _) = self {
+            // Advice again.
+            let _ = map.advise(if in_any_order {
+                memmap2::Advice::Random
+            } else {
+                memmap2::Advice::Normal
+            });
+        }
+        #[cfg(not(unix))]
+        let _ = in_any_order;
     }
 }
 

@@ -200,32 +200,40 @@ fn build_here<'a>(
     let mut codes = spill.zeros::<u8>(n * stride)?;
     let mut factors = spill.zeros::<Factors>(n)?;
     let mut nibbles = Nibbles::new(n, space.work(), spill)?;
-    codes
-        .par_chunks_mut(CHUNK * stride)
-        .zip(factors.par_chunks_mut(CHUNK))
-        .zip(nibbles.par_chunks_mut(CHUNK))
-        .zip(v.rows.par_chunks(CHUNK * v.dim))
-        .enumerate()
-        .try_for_each(|(chunk, (((codes, factors), mut nibbles), rows))| {
-            let mut point = Vec::with_capacity(space.work());
-            for (i, ((code, factor), row)) in codes
-                .chunks_exact_mut(stride)
-                .zip(factors)
-                .zip(rows.chunks_exact(v.dim))
-                .enumerate()
-            {
-                job.check()?;
-                if o.store == VectorStore::F16 {
-                    check_f16(v.ids[chunk * CHUNK + i], row)?;
+    let batch = spill.batch(n, space.record() + Nibbles::record(space.work()));
+    for first in (0..n).step_by(batch) {
+        let end = (first + batch).min(n);
+        input.rows.bring(first * v.dim..end * v.dim);
+        codes[first * stride..end * stride]
+            .par_chunks_mut(CHUNK * stride)
+            .zip(factors[first..end].par_chunks_mut(CHUNK))
+            .zip(nibbles.par_chunks_mut(first..end, CHUNK))
+            .zip(v.rows[first * v.dim..end * v.dim].par_chunks(CHUNK * v.dim))
+            .enumerate()
+            .try_for_each(|(chunk, (((codes, factors), mut nibbles), rows))| {
+                let mut point = Vec::with_capacity(space.work());
+                for (i, ((code, factor), row)) in codes
+                    .chunks_exact_mut(stride)
+                    .zip(factors)
+                    .zip(rows.chunks_exact(v.dim))
+                    .enumerate()
+                {
+                    job.check()?;
+                    if o.store == VectorStore::F16 {
+                        check_f16(v.ids[first + chunk * CHUNK + i], row)?;
+                    }
+                    *factor = space
+                        .encode(row, Role::Item, &mut point, code)
+                        .context("a row is too far from the others to be indexed")?;
+                    nibbles.set(i, &space, &point);
+                    job.advance(1);
                 }
-                *factor = space
-                    .encode(row, Role::Item, &mut point, code)
-                    .context("a row is too far from the others to be indexed")?;
-                nibbles.set(i, &space, &point);
-                job.advance(1);
-            }
-            Ok::<_, anyhow::Error>(())
-        })?;
+                Ok::<_, anyhow::Error>(())
+            })?;
+        codes.flush()?;
+        factors.flush()?;
+        nibbles.flush()?;
+    }
     let leaf = leaf_size(n, kind);
     let mut shelf = Shelf {
         space: &space,
@@ -265,10 +273,7 @@ fn build_here<'a>(
     job.phase("calibrate", 0);
     let rows = shelf.rows();
     let (curve, hardness) = match &lists {
-        Some(lists) => {
-            let view = lists.view(space.work());
-            calibrate::curve(&rows, &trees[0], &means, &view, o.seed, job)?
-        }
+        Some(lists) => calibrate::curve(&rows, &trees[0], &means, lists, o.seed, job)?,
         None => Default::default(),
     };
     let radii = plane::radii(&rows, &trees[0], job)?;

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::centroids::Centroids;
 use super::directory::{Directory, Ranking};
 use super::hardness::{self, Hardness, Known};
-use super::lists::View;
+use super::lists::{Lists, View};
 use super::partition::{Rows, Tree};
 use super::random::Random;
 use crate::job::Job;
@@ -25,6 +25,7 @@ use crate::kernel::codes::{self, LANES};
 use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
+use crate::spill::Array;
 
 /// Rows taken as queries.
 pub(super) const QUERIES: usize = 512;
@@ -70,10 +71,11 @@ pub(crate) fn curve(
     rows: &Rows,
     tree: &Tree,
     means: &Centroids,
-    lists: &View,
+    lists: &Lists,
     seed: u64,
     job: &Job,
 ) -> Result<(Vec<Point>, Hardness)> {
+    let (codes, lists) = (&lists.codes, &lists.view(rows.space.work()));
     let n = rows.len();
     // Evenly over the leaves, so that easy and hard regions have their share.
     let mut random = Random::new(seed, 0xca11);
@@ -117,11 +119,14 @@ pub(crate) fn curve(
         asked.map(|(_, t)| t.len().min(k)).sum::<usize>()
     });
     let mut found: Vec<Found> = Vec::new();
+    // Each replay reads leaves from all over the lists.
+    codes.scatter(true);
     for stage in ladder.chunks(STAGE) {
         let parts = replays
             .par_iter_mut()
             .map(|replay| {
                 job.check()?;
+                replay.bring(lists, codes, stage[stage.len() - 1]);
                 Ok(stage
                     .iter()
                     .map(|&slots| replay.until(lists, slots))
@@ -146,6 +151,7 @@ pub(crate) fn curve(
             break;
         }
     }
+    codes.scatter(false);
     let mut points = Vec::new();
     for (class, &k) in CLASSES.iter().enumerate() {
         for promise in PROMISES {
@@ -374,6 +380,20 @@ impl Replay {
         })
     }
 
+    /// Has the lists read that [`Replay::until`] will scan.
+    fn bring(&self, lists: &View, codes: &Array<u8>, slots: usize) {
+        let slots = self.hardness.share(slots, &self.at_leaves);
+        let mut scanned = self.scanned;
+        for &(leaf, _) in &self.order[self.at.min(self.order.len())..] {
+            if scanned >= slots {
+                break;
+            }
+            let range = lists.slots(leaf as usize);
+            scanned += range.len();
+            codes.bring(lists.bytes_of(&range));
+        }
+    }
+
     /// Scans on until so many slots, times the query's share, have been scanned; how many neighbours are found then.
     fn until(&mut self, lists: &View, slots: usize) -> Found {
         let slots = self.hardness.share(slots, &self.at_leaves);
@@ -485,7 +505,11 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
         }
     };
     let n = rows.len();
-    // Few parts, each with its own lists; merged in any order the result is the same.
+    // In the order in which they lie. Few parts, each with its own lists; in any order the result is the same.
+    let mut row_at = vec![0u32; rows.place.len()];
+    for (&place, row) in rows.place.iter().zip(0..) {
+        row_at[place as usize] = row;
+    }
     let part = n.div_ceil(8).max(PART);
     let parts = (0..n.div_ceil(part))
         .into_par_iter()
@@ -494,28 +518,28 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
             let mut limits = vec![f32::INFINITY; blocks.leaves()];
             limits[asked.len()..].fill(f32::NEG_INFINITY);
             const TILE: usize = codes::TILE;
-            let (mut nearer_blocks, mut tile) = (Vec::new(), Vec::new());
+            let mut nearer_blocks = Vec::new();
             let mut scores = vec![0.0f32; TILE * blocks.leaves()];
             let range = p * part..((p + 1) * part).min(n);
-            for row in range.clone() {
-                let at = (row - range.start) % TILE;
+            for place in range.clone() {
+                let at = (place - range.start) % TILE;
                 if at == 0 {
                     job.check()?;
-                    let rows_here = row..(row + TILE).min(range.end);
+                    let here = place..(place + TILE).min(range.end);
                     let mut factors = [0.0; TILE];
-                    for (factor, row) in factors.iter_mut().zip(rows_here.clone()) {
-                        *factor = 2.0 * rows.factors(row as u32).scale;
+                    for (factor, f) in factors.iter_mut().zip(&rows.factors[here.clone()]) {
+                        *factor = 2.0 * f.scale;
                     }
-                    let codes = rows.codes_of(rows_here.clone(), &mut tile);
                     codes::row_scores(
                         level(),
                         &blocks,
-                        codes,
-                        &factors[..rows_here.len()],
-                        &mut scores[..rows_here.len() * blocks.leaves()],
+                        &rows.codes[here.start * rows.stride..here.end * rows.stride],
+                        &factors[..here.len()],
+                        &mut scores[..here.len() * blocks.leaves()],
                     );
                 }
-                let f = rows.factors(row as u32);
+                let f = &rows.factors[place];
+                let row = row_at.get(place).copied().unwrap_or(place as u32);
                 let scores = &scores[at * blocks.leaves()..][..blocks.leaves()];
                 nearer_blocks.clear();
                 let task = Nearer(scores, &limits, f.norm, &mut nearer_blocks);
@@ -523,8 +547,8 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
                 for &b in &nearer_blocks {
                     for q in b as usize * LANES..(b as usize + 1) * LANES {
                         let s = scores[q] + f.norm;
-                        if s < limits[q] && asked[q] != row as u32 {
-                            lists[q].push((s, row as u32));
+                        if s <= limits[q] && asked[q] != row {
+                            lists[q].push((s, row));
                             if lists[q].len() >= 4 * wanted(q) {
                                 keep(q, &mut lists[q]);
                                 let last =
@@ -555,7 +579,7 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
         .collect())
 }
 
-/// Which blocks have a score that, with this number added, is below its limit: (scores, limits, number, blocks).
+/// Which blocks have a score that, with this number added, is not beyond its limit: (scores, limits, number, blocks).
 struct Nearer<'a>(&'a [f32], &'a [f32], f32, &'a mut Vec<u32>);
 
 impl Task for Nearer<'_> {
@@ -566,7 +590,7 @@ impl Task for Nearer<'_> {
         for (b, (scores, limits)) in scores.iter().zip(limits).enumerate() {
             let mut any = 0;
             for k in 0..LANES {
-                any |= u32::from(scores[k] + self.2 < limits[k]);
+                any |= u32::from(scores[k] + self.2 <= limits[k]);
             }
             if any != 0 {
                 self.3.push(b as u32);

@@ -139,6 +139,9 @@ fn coarse(
         // The rows of a block are near when the second node looks for its own.
         for first in (0..n).step_by(block) {
             let end = (first + block).min(n) as u32;
+            if !shelf.is_fixed() {
+                shelf.bring_rows(first..end as usize);
+            }
             cuts.par_iter_mut().try_for_each(|(_, members, at, b)| {
                 let rest = &members[b.margins.len()..];
                 let here = rest.partition_point(|&row| row < end);

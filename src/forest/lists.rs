@@ -94,7 +94,12 @@ impl<'a> View<'a> {
 
     /// The codes of a list: whole groups, from the first slot of a leaf on.
     pub(crate) fn codes_of(&self, slots: &Range<usize>) -> &'a [u8] {
-        &self.codes[slots.start / BLOCK * self.block_bytes..slots.end / BLOCK * self.block_bytes]
+        &self.codes[self.bytes_of(slots)]
+    }
+
+    /// Where they lie.
+    pub(super) fn bytes_of(&self, slots: &Range<usize>) -> Range<usize> {
+        slots.start / BLOCK * self.block_bytes..slots.end / BLOCK * self.block_bytes
     }
 }
 
@@ -155,10 +160,11 @@ impl Lists {
         drop(second);
         let block_bytes = bits.block_bytes(rows.space.work());
         let mut codes: Array<'_, u8> = shelf.spill.zeros(slots / BLOCK * block_bytes)?;
-        let mut rest = &mut codes[..];
         for (span, leaves) in rows.spans(&tree.starts) {
             others.bring(span);
             // Cut the codes at the leaves, to fill them in parallel.
+            let byte = |slot: u32| slot as usize / BLOCK * block_bytes;
+            let mut rest = &mut codes[byte(starts[leaves.start])..byte(starts[leaves.end])];
             let mut parts = Vec::with_capacity(leaves.len());
             for leaf in leaves {
                 let range = starts[leaf] as usize..starts[leaf + 1] as usize;
@@ -177,6 +183,7 @@ impl Lists {
                 }
                 Ok::<_, anyhow::Error>(())
             })?;
+            codes.flush()?;
         }
         Ok(Lists {
             bits,

@@ -14,7 +14,6 @@
 //! choices depend on (seed, tree, node): the result does not depend on threads or processor.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -75,16 +74,6 @@ impl Rows<'_> {
 
     pub(crate) fn code(&self, row: u32) -> &[u8] {
         &self.codes[self.place(row) * self.stride..][..self.stride]
-    }
-
-    /// The codes of rows that follow each other; put together in `buffer` where they don't lie so.
-    pub(super) fn codes_of<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Vec<u8>) -> &'b [u8] {
-        if self.place.is_empty() {
-            return &self.codes[rows.start * self.stride..rows.end * self.stride];
-        }
-        buffer.clear();
-        rows.for_each(|row| buffer.extend_from_slice(self.code(row as u32)));
-        buffer
     }
 
     pub(crate) fn factors(&self, row: u32) -> &Factors {

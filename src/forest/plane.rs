@@ -1,6 +1,8 @@
 //! The four-bit plane ([`crate::kernel::nibble`]) of all rows in leaf order, and the radius of every leaf: what exact search
 //! looks at first.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
 use rayon::iter::IndexedParallelIterator;
 use rayon::prelude::*;
@@ -40,6 +42,11 @@ impl Part<'_> {
 }
 
 impl Nibbles {
+    /// Bytes of a row.
+    pub(super) fn record(dim: usize) -> usize {
+        groups(dim) * 4 + size_of::<Factors>()
+    }
+
     /// Space for `n` points of `dim` components.
     pub(super) fn new(n: usize, dim: usize, spill: &Spill) -> Result<Self> {
         Ok(Nibbles {
@@ -47,6 +54,12 @@ impl Nibbles {
             codes: spill.zeros(n * groups(dim))?,
             factors: spill.zeros(n)?,
         })
+    }
+
+    /// Has what was coded reach the disk.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.codes.flush()?;
+        self.factors.flush()
     }
 
     /// The rows at other places.
@@ -58,15 +71,16 @@ impl Nibbles {
         })
     }
 
-    /// The rows in parts of `rows`.
+    /// Some rows in parts of `each`.
     pub(super) fn par_chunks_mut(
         &mut self,
-        rows: usize,
+        rows: Range<usize>,
+        each: usize,
     ) -> impl IndexedParallelIterator<Item = Part<'_>> {
         let groups = groups(self.dim);
-        self.codes
-            .par_chunks_mut(rows * groups)
-            .zip(self.factors.par_chunks_mut(rows))
+        self.codes[rows.start * groups..rows.end * groups]
+            .par_chunks_mut(each * groups)
+            .zip(self.factors[rows].par_chunks_mut(each))
             .map(move |(codes, factors)| Part {
                 groups,
                 codes,
@@ -103,6 +117,7 @@ impl Nibbles {
                     });
                     Ok::<_, anyhow::Error>(())
                 })?;
+            plane.flush()?;
         }
         Ok(plane)
     }

@@ -17,7 +17,7 @@ use bytemuck::Pod;
 use super::partition::Rows;
 use super::space::{Factors, Space};
 use crate::job::Job;
-use crate::spill::{Array, Spill, WRITTEN};
+use crate::spill::{Array, Spill};
 
 /// Spans at most: an arrangement writes to all of them at the same time.
 const MOST_SPANS: usize = 1024;
@@ -88,7 +88,10 @@ impl<'a> Shelf<'a, '_> {
             return Ok(());
         }
         let bounds = bounds(starts, self.span());
-        self.move_to(places(order, &bounds), bounds, job)
+        let to = places(order, &bounds);
+        (self.codes, self.factors) = self.moved(&to, job)?;
+        (self.place, self.bounds) = (to, bounds);
+        Ok(())
     }
 
     /// A copy of the rows in another order, its spans ending at these positions; no copy where rows are fixed.
@@ -100,17 +103,24 @@ impl<'a> Shelf<'a, '_> {
     ) -> Result<Shelf<'a, '_>> {
         let mut copy = self.lend();
         if !self.is_fixed() {
-            copy.move_to(places(order, &bounds), bounds, job)?;
+            copy.place = places(order, &bounds);
+            (copy.codes, copy.factors) = self.moved(&copy.place, job)?;
+            copy.bounds = bounds;
         }
         Ok(copy)
     }
 
-    fn move_to(&mut self, to: Vec<u32>, bounds: Vec<u32>, job: &Job) -> Result<()> {
-        let stride = self.space.stride();
-        self.codes = moved(&self.codes, stride, &self.place, &to, self.spill, job)?;
-        self.factors = moved(&self.factors, 1, &self.place, &to, self.spill, job)?;
-        (self.place, self.bounds) = (to, bounds);
-        Ok(())
+    /// Codes and factors at other places.
+    fn moved(
+        &self,
+        to: &[u32],
+        job: &Job,
+    ) -> Result<(Array<'static, u8>, Array<'static, Factors>)> {
+        let (stride, from) = (self.space.stride(), &self.place);
+        Ok((
+            moved(&self.codes, stride, from, to, self.spill, job)?,
+            moved(&self.factors, 1, from, to, self.spill, job)?,
+        ))
     }
 
     /// The leaves of each span, given the first position of every leaf. Leaves without rows at the end belong to the last.
@@ -128,6 +138,20 @@ impl<'a> Shelf<'a, '_> {
             };
             first(self.bounds[span])..end
         })
+    }
+
+    /// Has these rows read, which are about to be used in any order.
+    pub(super) fn bring_rows(&self, rows: Range<usize>) {
+        let stride = self.space.stride();
+        if self.place.is_empty() {
+            self.factors.bring(rows.clone());
+            self.codes.bring(rows.start * stride..rows.end * stride);
+        } else {
+            let mut places = self.place[rows].to_vec();
+            places.sort_unstable();
+            self.factors.bring_rows(&places, 1);
+            self.codes.bring_rows(&places, stride);
+        }
     }
 
     /// Has the rows of a span read, which are about to be used in any order.
@@ -174,7 +198,7 @@ fn places(order: &[u32], bounds: &[u32]) -> Vec<u32> {
 
 /// Copies rows of `width` numbers from their places to others.
 pub(super) fn moved<T: Pod>(
-    all: &[T],
+    all: &Array<T>,
     width: usize,
     from: &[u32],
     to: &[u32],
@@ -182,8 +206,19 @@ pub(super) fn moved<T: Pod>(
     job: &Job,
 ) -> Result<Array<'static, T>> {
     let mut out = spill.zeros(all.len())?;
-    let some = (WRITTEN / (width * size_of::<T>()).max(1)).max(1);
+    all.scatter(true);
+    out.scatter(true);
+    let some = spill.batch(to.len(), width * size_of::<T>());
+    let mut places = Vec::new();
     for (first, to) in (0usize..).step_by(some).zip(to.chunks(some)) {
+        if from.is_empty() {
+            all.bring(first * width..(first + to.len()) * width);
+        } else {
+            places.clear();
+            places.extend_from_slice(&from[first..first + to.len()]);
+            places.sort_unstable();
+            all.bring_rows(&places, width);
+        }
         let numbers: &mut [T] = &mut out;
         for (row, &to) in (first..).zip(to) {
             if row.is_multiple_of(1024) {
@@ -194,6 +229,8 @@ pub(super) fn moved<T: Pod>(
         }
         out.flush()?;
     }
+    all.scatter(false);
+    out.scatter(false);
     Ok(out)
 }
 
