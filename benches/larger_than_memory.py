@@ -10,7 +10,8 @@ the other half are those of `--real`, on their first 96 principal axes, each tim
 `--real` all are made up). Table, build and queries are processes of their own. Build and queries run in a cgroup whose limit counts
 the pages of files as well (cgroup v1 or v2; root), so what they do not hold in memory comes from the disk. `anonymous` is the
 most anonymous memory of the build above what Python has; the stages are the lines of SQLite's log. Before the queries the system is told
-to forget the index file; the first 200 are `cold`, the same again `warm`. Recall is that of all of them, or of 50 with more than a million rows, by knn_exact.
+to forget the index file; the first time that they are asked is `cold`, the second `warm`; twenty are asked for exactly too. Queries are new points
+of both kinds, as many of each as the table has in proportion. What is true is found by knn_exact in a process without a limit.
 """
 import argparse, json, multiprocessing, os, statistics, tempfile, time
 
@@ -48,11 +49,27 @@ def real(path):
     return some
 
 
+def kinds(options):
+    return [made_up(1)] + ([real(options.real)] if options.real else [])
+
+
 def chunks(options, n, seed):
-    kinds = [made_up(1)] + ([real(options.real)] if options.real else [])
+    some = kinds(options)
     random = np.random.default_rng(seed)
     for i, first in enumerate(range(0, n, CHUNK)):
-        yield kinds[i % len(kinds)](random, min(CHUNK, n - first)).astype(np.float32)
+        yield some[i % len(some)](random, min(CHUNK, n - first)).astype(np.float32)
+
+
+def queries(options):
+    """(bytes of the query, its kind): of each kind as many as its rows are of the table."""
+    some = kinds(options)
+    random = np.random.default_rng(3)
+    rows = [0] * len(some)
+    for i, first in enumerate(range(0, options.rows, CHUNK)):
+        rows[i % len(some)] += min(CHUNK, options.rows - first)
+    for kind, of in enumerate(rows):
+        for row in some[kind](random, round(options.queries * of / options.rows)).astype(np.float32):
+            yield row.tobytes(), kind
 
 
 def connect(options, log=None):
@@ -123,7 +140,7 @@ def ask(db, sql, queries):
 
 
 def query(options, out):
-    queries = [row.tobytes() for rows in chunks(options, 2 * CHUNK, 3) for row in rows[:100]]
+    asked = [query for query, _ in queries(options)]
     folder = limited(options)
     db = connect(options)
     where = os.path.dirname(os.path.abspath(options.keep))
@@ -135,12 +152,18 @@ def query(options, out):
             os.close(f)
             size += os.path.getsize(os.path.join(where, name)) if name.endswith(".annoy") else 0
     sql = f"SELECT rowid FROM knn_annoy('ix', ?, ?, '{json.dumps({'recall': 0.95})}')"
-    cold, found = ask(db, sql, queries)
-    warm, _ = ask(db, sql, queries)
-    every = 1 if options.rows <= 1_000_000 else 4
-    exact, true = ask(db, "SELECT rowid FROM knn_exact('t', 'v', ?, ?)", queries[::every])
-    recall = sum(len(a & b) for a, b in zip(true, found[::every])) / (K * len(true))
-    out.put((size, cold, warm, exact, recall, most(folder)))
+    cold, found = ask(db, sql, asked)
+    warm, _ = ask(db, sql, asked)
+    exact, _ = ask(db, EXACT, asked[:: max(1, len(asked) // 20)])
+    out.put((size, cold, warm, exact, found, most(folder)))
+
+
+EXACT = "SELECT rowid FROM knn_exact('t', 'v', ?, ?)"
+
+
+def truth(options, out):
+    db = connect(options)
+    out.put(ask(db, EXACT, [query for query, _ in queries(options)])[1])
 
 
 def apart(options, what):
@@ -163,6 +186,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--max-memory", type=int, default=0, help="MiB, of the index; 0: as much as it likes")
     parser.add_argument("--limit", type=int, default=1 << 20, help="MiB, of the cgroup")
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--options", default="", help="further options of the index, as in ', metric=l2'")
     parser.add_argument("--real", help="an .npy of vectors of at least 96 dimensions")
@@ -180,9 +204,13 @@ def main():
             seconds, peak, group, info = apart(options, build)
             print(f"build {seconds:.0f} s, anonymous {peak} MiB, cgroup {group} of {options.limit} MiB, {info}")
         if do("query"):
-            size, cold, warm, exact, recall, group = apart(options, query)
+            size, cold, warm, exact, found, group = apart(options, query)
+            true = apart(options, truth)
+            each = [(kind, len(a & b) / K) for a, b, (_, kind) in zip(true, found, queries(options))]
+            recall = statistics.mean(r for _, r in each)
+            of = [f"{statistics.mean(r for k, r in each if k == kind):.3f}" for kind in sorted({kind for kind, _ in each})]
             ms = lambda times: f"{1e3 * statistics.median(times):.2f} ms (p95 {1e3 * sorted(times)[len(times) * 95 // 100]:.1f})"
-            print(f"file {size >> 20} MiB, recall {recall:.3f} at .95, cold {ms(cold)}, warm {ms(warm)}, exact {ms(exact)}, cgroup {group} MiB")
+            print(f"file {size >> 20} MiB, recall of {len(each)} {recall:.3f} at .95 (by kind {', '.join(of)}), cold {ms(cold)}, warm {ms(warm)}, exact {ms(exact)}, cgroup {group} MiB")
 
 
 if __name__ == "__main__":
