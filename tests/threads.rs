@@ -23,7 +23,7 @@ fn vector(seed: i64) -> Vec<u8> {
 }
 
 /// A table, an index, and a view that no index covers.
-fn prepare(conn: &Connection) {
+fn prepare(conn: &Connection, storage: &str) {
     conn.execute_batch(
         "PRAGMA journal_mode = wal; PRAGMA synchronous = off; PRAGMA busy_timeout = 60000;
          CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB);
@@ -35,9 +35,9 @@ fn prepare(conn: &Connection) {
         conn.execute("INSERT INTO t VALUES(?1, ?2)", (id, vector(id)))
             .unwrap();
     }
-    conn.execute_batch(
-        "COMMIT; CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2, trees=2, threads=2)",
-    )
+    conn.execute_batch(&format!(
+        "COMMIT; CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2, trees=2, threads=2, storage={storage})"
+    ))
     .unwrap();
 }
 
@@ -94,9 +94,19 @@ fn together(deeds: &[&(dyn Fn(i64) + Sync)]) {
 
 #[test]
 fn connections_in_several_threads_read_write_and_rebuild_one_index() {
+    read_write_and_rebuild("file");
+}
+
+/// Their copy of the index is one.
+#[test]
+fn connections_in_several_threads_read_write_and_rebuild_one_inline_index() {
+    read_write_and_rebuild("inline");
+}
+
+fn read_write_and_rebuild(storage: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
-    prepare(&common::open(&file));
+    prepare(&common::open(&file), storage);
     let deed = |each: fn(&Connection, i64)| {
         let file = &file;
         move |i| {
@@ -150,7 +160,7 @@ impl Shared {
 fn one_connection_is_shared_by_several_threads_in_serialized_mode() {
     let folder = tempfile::tempdir().unwrap();
     let shared = Shared::open(&folder.path().join("app.db"));
-    prepare(&shared.0);
+    prepare(&shared.0, "file");
     let read = |i| agree(&shared.borrow(), i);
     let write = |i| change(&shared.borrow(), i);
     together(&[&read, &read, &read, &write]);
@@ -165,7 +175,7 @@ fn one_connection_is_shared_by_several_threads_in_serialized_mode() {
 fn a_shared_connection_is_interrupted_from_another_thread() {
     let folder = tempfile::tempdir().unwrap();
     let shared = Shared::open(&folder.path().join("app.db"));
-    prepare(&shared.0);
+    prepare(&shared.0, "file");
     let handle = shared.0.get_interrupt_handle();
     let is_done = AtomicBool::new(false);
     let (interrupted, finished) = std::thread::scope(|scope| {
