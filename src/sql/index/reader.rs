@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, anyhow, bail};
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, StatementStatus, TransactionState};
 
 use super::catalog::{self, Settings};
@@ -312,12 +312,26 @@ impl Reader {
         }
         let key = self.source.quoted_key();
         let table = self.source.quoted_table();
-        let ends: [Option<i64>; 2] = conn.query_row(
-            &format!("SELECT (SELECT min({key}) FROM {table}), (SELECT max({key}) FROM {table})"),
+        // A group's column may hold anything. Texts and blobs come last; numbers that are no integers are passed over.
+        let numbers = if self.source.key == self.source.row_key {
+            String::new()
+        } else {
+            format!("WHERE {key} < ''")
+        };
+        let ends: [Value; 2] = conn.query_row(
+            &format!(
+                "SELECT (SELECT min({key}) FROM {table} {numbers}), (SELECT max({key}) FROM {table} {numbers})"
+            ),
             [],
             |row| Ok([row.get(0)?, row.get(1)?]),
         )?;
-        let mut ids: Vec<i64> = ends.into_iter().flatten().collect();
+        let mut ids: Vec<i64> = ends
+            .into_iter()
+            .filter_map(|end| match end {
+                Value::Integer(id) => Some(id),
+                _ => None,
+            })
+            .collect();
         for part in &self.parts {
             if let Some(forest) = &part.forest {
                 ids.extend(
