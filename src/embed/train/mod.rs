@@ -13,7 +13,7 @@
 //! A noise word drawn twice counts twice; one that is the centre itself is skipped, as in gensim.
 //!
 //! What is drawn depends on seed, epoch and chunk only, and the learning rate on the place in the corpus: so one thread
-//! gives the same bytes every run (on one instruction-set level), and more threads differ by the order of updates only.
+//! gives the same bytes every run (on one kind of processor), and more threads differ by the order of updates only.
 
 use anyhow::Result;
 

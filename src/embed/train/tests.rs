@@ -302,7 +302,8 @@ fn the_learning_rate_falls_linearly_to_its_end() {
     );
     let documents = ["a b".to_string()];
     let (vocabulary, corpus) = encoded(&documents, &o);
-    let model = train(vocabulary, &corpus, &o, kernel::level(), &Job::new()).unwrap();
+    // Not with factors of bf16.
+    let model = train(vocabulary, &corpus, &o, Level::Portable, &Job::new()).unwrap();
     let untrained = initial(2, &o).unwrap();
     // Centre a, context b, then centre b, context a: one node, label 1 for the first child and 0 for the second.
     let label = |id| f32::from(u8::from(!Huffman::new(&[1, 1]).path(id)[0].code));

@@ -124,20 +124,8 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
     unsafe {
         // An odd last input is paired with itself: its second scores are computed for nobody.
         b.inputs[b.n_inputs] = b.inputs[b.n_inputs - 1];
-        // Before each pair of inputs and each piece of the update some lines are fetched: a short row as a whole, of long
-        // ones not too much at once.
-        let row = b.stride / PAD;
         let places = b.n_inputs.div_ceil(2) + b.stride.div_ceil(pieces::<V>() * V::N);
-        let n_soon = match b.soon_steps {
-            1 => b.n_soon - b.next_soon,
-            steps => (b.n_soon - b.next_soon).div_ceil(steps),
-        };
-        let mut soon = Soon {
-            lines: (n_soon * row).div_ceil(places).max(row.min(8)),
-            row: b.next_soon,
-            column: 0,
-            to: b.next_soon + n_soon,
-        };
+        let mut soon = Soon::of(b, places);
         let mut i = 0;
         while i < b.n_inputs {
             soon.fetch::<V>(b);
@@ -149,16 +137,12 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
             exclude(b);
         }
         update::<V, K>(b, &mut soon);
-        b.next_soon = soon.to;
-        b.soon_steps = b.soon_steps.max(2) - 1;
-        if b.next_soon == b.n_soon {
-            (b.n_soon, b.next_soon) = (0, 0);
-        }
+        soon.done(b);
     }
 }
 
 /// What of the rows that a later step needs is to be fetched yet: from a column of a row on.
-struct Soon {
+pub(super) struct Soon {
     /// Cache lines at a time.
     lines: usize,
     row: usize,
@@ -167,9 +151,36 @@ struct Soon {
 }
 
 impl Soon {
+    /// What one step fetches, in so many places of it: before some of the scores, and before each piece of the update. A
+    /// short row as a whole, of long ones not too much at once.
+    #[inline(always)]
+    pub(super) fn of(b: &Block<'_>, places: usize) -> Soon {
+        let row = b.stride / PAD;
+        let n_soon = match b.soon_steps {
+            1 => b.n_soon - b.next_soon,
+            steps => (b.n_soon - b.next_soon).div_ceil(steps),
+        };
+        Soon {
+            lines: (n_soon * row).div_ceil(places).max(row.min(8)),
+            row: b.next_soon,
+            column: 0,
+            to: b.next_soon + n_soon,
+        }
+    }
+
+    /// Leaves the rest to the next step, or makes room for new rows.
+    #[inline(always)]
+    pub(super) fn done(self, b: &mut Block<'_>) {
+        b.next_soon = self.to;
+        b.soon_steps = b.soon_steps.max(2) - 1;
+        if b.next_soon == b.n_soon {
+            (b.n_soon, b.next_soon) = (0, 0);
+        }
+    }
+
     /// Asks for the next cache lines.
     #[inline(always)]
-    fn fetch<V: Lanes>(&mut self, b: &Block<'_>) {
+    pub(super) fn fetch<V: Lanes>(&mut self, b: &Block<'_>) {
         let mut floats = self.lines * PAD;
         while floats > 0 && self.row < self.to {
             let row = b.soon[self.row].start;
@@ -213,15 +224,18 @@ unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize) {
             }
             column += V::N;
         }
-        V::store_sums_of_two(sums, b.scores.as_mut_ptr().cast::<f32>().add(first * LANES));
+        V::store_sums_of_two(
+            sums,
+            b.scores.0.as_mut_ptr().cast::<f32>().add(first * LANES),
+        );
     }
 }
 
 /// No error for the pairs that are excluded: a few.
 #[cold]
 #[inline(never)]
-fn exclude(b: &mut Block<'_>) {
-    for (errors, mut mask) in b.errors.iter_mut().zip(b.excluded) {
+pub(super) fn exclude(b: &mut Block<'_>) {
+    for (errors, mut mask) in b.errors.0.iter_mut().zip(b.excluded) {
         while mask != 0 {
             errors[mask.trailing_zeros() as usize] = 0.0;
             mask &= mask - 1;
@@ -238,8 +252,8 @@ unsafe fn errors<V: Lanes>(b: &mut Block<'_>) {
     unsafe {
         let label = V::load_eight(b.labels.as_ptr());
         let rate = V::load_eight(b.weights.as_ptr()).mul(V::splat(b.alpha));
-        let from = b.scores.as_ptr().cast::<f32>();
-        let to = b.errors.as_mut_ptr().cast::<f32>();
+        let from = b.scores.0.as_ptr().cast::<f32>();
+        let to = b.errors.0.as_mut_ptr().cast::<f32>();
         let n = b.n_inputs.next_multiple_of(2) * LANES / V::N;
         let mut first = 0;
         while first < n {
@@ -314,7 +328,7 @@ unsafe fn update_columns<V: Lanes, const K: usize, const C: usize>(
                 sink[c] = V::load(to.add(c * V::N));
             }
             for k in 0..K {
-                let g = V::splat(b.errors[i][k]);
+                let g = V::splat(b.errors.0[i][k]);
                 for c in 0..C {
                     after[k][c] = g.mul_add(x[c], after[k][c]);
                     sink[c] = g.mul_add(before[k][c], sink[c]);

@@ -35,6 +35,11 @@ impl Plain {
     /// One step of gradient descent on the loss, at rate `alpha`, from the values before the step.
     pub fn step(&mut self, alpha: f64) {
         let before = self.clone();
+        self.step_from(&before, alpha);
+    }
+
+    /// The same with `before` in place of the values before the step: x and o as factors, which may be rounded.
+    pub fn step_from(&mut self, before: &Plain, alpha: f64) {
         for (i, x) in before.inputs.iter().enumerate() {
             for (j, o) in before.outputs.iter().enumerate() {
                 let sigma = 1.0 / (1.0 + (-dot(x, o)).exp());
