@@ -130,8 +130,8 @@ fn read_write_and_rebuild(storage: &str) {
         .unwrap();
 }
 
-/// A connection in serialized mode, for several threads.
-struct Shared(Connection);
+/// A connection in serialized mode, for several threads, and its handle: to ask rusqlite for that is not for several threads.
+struct Shared(Connection, *mut rusqlite::ffi::sqlite3);
 
 // SAFETY: opened with SQLITE_OPEN_FULLMUTEX in a SQLite that is compiled threadsafe: every call takes its mutex. Threads use
 // it by `borrow` alone, so nothing of rusqlite's own is shared.
@@ -146,13 +146,15 @@ impl Shared {
         let conn = Connection::open_with_flags(file, flags).unwrap();
         #[cfg(not(feature = "loadable"))]
         sqlite_annoy::register(&conn).unwrap();
-        Shared(conn)
+        // SAFETY: it is used as long as the connection is open.
+        let handle = unsafe { conn.handle() };
+        Shared(conn, handle)
     }
 
     /// The same connection, as another thread sees it.
     fn borrow(&self) -> Connection {
         // SAFETY: `self` outlives it; a connection made of a handle does not close it.
-        unsafe { Connection::from_handle(self.0.handle()) }.unwrap()
+        unsafe { Connection::from_handle(self.1) }.unwrap()
     }
 }
 
