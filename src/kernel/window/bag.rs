@@ -1,6 +1,7 @@
 //! Bags of rows: their sum, and a share of an error for each of them. What models need whose inputs are made of several
 //! rows that are no window: a word and its n-grams, a document and a context.
 
+use super::lanes::Lanes;
 use super::{PAD, Row};
 use crate::kernel::Level;
 
@@ -67,58 +68,63 @@ impl Bags {
 }
 
 /// # Safety
-/// Rows of `stride` floats, a multiple of [`PAD`].
+/// Rows of `stride` floats, a multiple of [`PAD`], and the instruction set of `V`.
 #[inline(always)]
-unsafe fn sum(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
-    for column in (0..stride).step_by(PAD) {
-        let mut sum = [0.0f32; PAD];
-        for row in rows {
-            for (lane, sum) in sum.iter_mut().enumerate() {
-                // SAFETY: within the row.
-                *sum += unsafe { row.start.add(column + lane).read() };
+unsafe fn sum_of<V: Lanes>(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
+    // SAFETY: within the rows.
+    unsafe {
+        let mut column = 0;
+        while column < stride {
+            let mut sum = V::splat(0.0);
+            for row in rows {
+                sum = sum.add(V::load(row.start.add(column)));
             }
-        }
-        for (lane, sum) in sum.into_iter().enumerate() {
-            // SAFETY: within the row.
-            unsafe { into.start.add(column + lane).write(sum * factor) };
+            sum.mul(V::splat(factor)).store(into.start.add(column));
+            column += V::N;
         }
     }
 }
 
 /// # Safety
-/// As for `sum`.
+/// As for `sum_of`.
 #[inline(always)]
-unsafe fn share(rows: &[Row<'_>], factor: f32, error: Row<'_>, stride: usize) {
-    for row in rows {
-        for column in (0..stride).step_by(PAD) {
-            // Read as a whole before anything is written: the compiler can't know that the rows are apart.
-            let mut line = [0.0f32; PAD];
-            for (lane, x) in line.iter_mut().enumerate() {
-                // SAFETY: within the rows.
-                *x = unsafe {
-                    row.start.add(column + lane).read()
-                        + factor * error.start.add(column + lane).read()
-                };
+unsafe fn share_of<V: Lanes>(rows: &[Row<'_>], factor: f32, error: Row<'_>, stride: usize) {
+    // SAFETY: within the rows.
+    unsafe {
+        let mut column = 0;
+        while column < stride {
+            // Product and sum apart: the same bits on every level.
+            let share = V::load(error.start.add(column)).mul(V::splat(factor));
+            for row in rows {
+                let at = row.start.add(column);
+                V::load(at).add(share).store(at);
             }
-            for (lane, x) in line.into_iter().enumerate() {
-                // SAFETY: within the row.
-                unsafe { row.start.add(column + lane).write(x) };
-            }
+            column += V::N;
         }
     }
 }
 
-/// Instances: the same loops, compiled for more.
+unsafe fn sum(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
+    // SAFETY: passed on from the caller; the instruction set is the build's own. So for both.
+    unsafe { sum_of::<wide::f32x8>(rows, factor, into, stride) }
+}
+
+unsafe fn share(rows: &[Row<'_>], factor: f32, error: Row<'_>, stride: usize) {
+    // SAFETY: see `sum`.
+    unsafe { share_of::<wide::f32x8>(rows, factor, error, stride) }
+}
+
+/// Instances with the target features.
 #[cfg(target_arch = "x86_64")]
 macro_rules! instance {
-    ($module:ident, $features:literal) => {
+    ($module:ident, $lanes:ty, $features:literal) => {
         mod $module {
             use super::Row;
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn sum(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
                 // SAFETY: passed on from the caller, who has checked the processor. So for both.
-                unsafe { super::sum(rows, factor, into, stride) }
+                unsafe { super::sum_of::<$lanes>(rows, factor, into, stride) }
             }
 
             #[target_feature(enable = $features)]
@@ -129,16 +135,20 @@ macro_rules! instance {
                 stride: usize,
             ) {
                 // SAFETY: see `sum`.
-                unsafe { super::share(rows, factor, error, stride) }
+                unsafe { super::share_of::<$lanes>(rows, factor, error, stride) }
             }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-instance!(avx2, "avx2,fma");
+instance!(avx2, std::arch::x86_64::__m256, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-instance!(avx512, "avx512f,avx512dq,avx2,fma");
+instance!(
+    avx512,
+    std::arch::x86_64::__m512,
+    "avx512f,avx512dq,avx2,fma"
+);
 
 #[cfg(test)]
 mod tests {
