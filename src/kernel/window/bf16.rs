@@ -2,7 +2,7 @@
 //!
 //! A bf16 is the upper half of an f32, 8 bits of precision. The factors x, o and g in the formulas of [`window`](super)
 //! become bf16: x and o by dropping the lower half, which makes them .3 % smaller on average, g rounded to the nearest.
-//! Sums and the rows themselves stay f32, so no small step is lost.
+//! Sums and the rows themselves stay f32, so no small step is lost. A single input is left to `lanes`.
 //!
 //! `vdpbf16ps` adds, in each lane of 32 bits, the products of both halves. So two numbers share a lane:
 //! * for the scores two columns of a row: their products belong to the same score;
@@ -17,7 +17,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::lanes::{Lanes, Soon, exclude};
+use super::lanes::{self, Lanes, Soon, exclude};
 use super::{Block, INPUTS, LANES, OUTPUTS, PAD, Steps, x86};
 use crate::kernel::Level;
 
@@ -39,6 +39,10 @@ pub(super) fn is_available() -> bool {
 unsafe fn block(b: &mut Block<'_>) {
     // SAFETY: passed on from the caller, who has checked the processor. Everything below is inlined into this function.
     unsafe {
+        if b.n_inputs == 1 {
+            // Packing would cost more than it saves.
+            return lanes::block::<__m512>(b);
+        }
         match b.n_outputs {
             1 => block_of::<1>(b),
             2 => block_of::<2>(b),

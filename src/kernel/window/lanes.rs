@@ -127,9 +127,14 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
         let places = b.n_inputs.div_ceil(2) + b.stride.div_ceil(pieces::<V>() * V::N);
         let mut soon = Soon::of(b, places);
         let mut i = 0;
+        if b.n_inputs == 1 {
+            soon.fetch::<V>(b);
+            scores::<V, K, 1>(b, 0);
+            i = 1;
+        }
         while i < b.n_inputs {
             soon.fetch::<V>(b);
-            scores::<V, K>(b, i);
+            scores::<V, K, 2>(b, i);
             i += 2;
         }
         errors::<V>(b);
@@ -203,22 +208,25 @@ const fn pieces<V: Lanes>() -> usize {
     if V::MANY { 2 } else { 1 }
 }
 
-/// The scores of two inputs with all K outputs: 2 x K sums in registers.
+/// The scores of R inputs, one or two, with all K outputs: R x K sums in registers.
 #[inline(always)]
-unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize) {
+unsafe fn scores<V: Lanes, const K: usize, const R: usize>(b: &mut Block<'_>, first: usize) {
     // SAFETY: every pointer is a row of `stride` floats, a multiple of V::N.
     unsafe {
         let mut sums = [[V::splat(0.0); LANES]; 2];
-        let inputs = [b.inputs[first].start, b.inputs[first + 1].start];
+        let mut inputs = [b.inputs[first].start; R];
+        for r in 0..R {
+            inputs[r] = b.inputs[first + r].start;
+        }
         let mut column = 0;
         while column < b.stride {
-            let x = [
-                V::load(inputs[0].add(column)),
-                V::load(inputs[1].add(column)),
-            ];
+            let mut x = [V::splat(0.0); R];
+            for r in 0..R {
+                x[r] = V::load(inputs[r].add(column));
+            }
             for k in 0..K {
                 let o = V::load(b.outputs[k].start.add(column));
-                for r in 0..2 {
+                for r in 0..R {
                     sums[r][k] = x[r].mul_add(o, sums[r][k]);
                 }
             }

@@ -108,6 +108,8 @@ fn every_block_steps_as_the_plain_formulas_say() {
                     if let Some((i, j)) = excluded {
                         expected.weights[i][j] = 0.0;
                     }
+                    // A single input is not worth packing.
+                    let rounds = rounds && m > 1;
                     let before = factors(&expected, rounds);
                     let loss = before.loss();
                     expected.step_from(&before, 0.05);
@@ -203,7 +205,9 @@ fn an_error_goes_to_its_sink_and_repeated_inputs_add_up() {
         step(&mut twice, &mut out, 2);
         for c in 0..dim {
             let (one, two) = (once[c] - before[c], twice[c] - before[c]);
-            assert!((two - 2.0 * one).abs() < 1e-6, "{one} {two}");
+            // Two are rounded to bf16, and one is not.
+            let slack = 1e-6 + if rounds { one.abs() / 64.0 } else { 0.0 };
+            assert!((two - 2.0 * one).abs() < slack, "{one} {two}");
         }
     }
 }
