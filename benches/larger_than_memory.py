@@ -9,7 +9,8 @@ Half of the rows are made up (4,096 clusters in 1,024 groups, each of its own wi
 the other half are those of `--real`, on their first 96 principal axes, each time with a noise of a tenth of their spread (without
 `--real` all are made up). Table, build and queries are processes of their own. Build and queries run in a cgroup whose limit counts
 the pages of files as well (cgroup v1 or v2; root), so what they do not hold in memory comes from the disk. `anonymous` is the
-most anonymous memory of the build above what Python has; the stages are the lines of SQLite's log. Before the queries the system is told
+most anonymous memory of the build above what Python has, `processors` the time of all threads, which other work on the machine
+changes less than that of the clock; the stages are the lines of SQLite's log. Before the queries the system is told
 to forget the index file; the first time that they are asked is `cold`, the second `warm`; twenty are asked for exactly too. Queries are new points
 of both kinds, as many of each as the table has in proportion. What is true is found by knn_exact in a process without a limit.
 """
@@ -121,13 +122,14 @@ def build(options, out):
     memory = f", max_memory={options.max_memory}" if options.max_memory else ""
     db.execute("DROP TABLE IF EXISTS ix").fetchall()
     with Peak() as peak:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), os.times()
         db.execute(f"CREATE VIRTUAL TABLE ix USING annoy(t, v{memory}, threads={options.threads}{options.options})").fetchall()
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, os.times()
+    cpu = [round(used[i] - spent[i]) for i in (0, 1)]
     for at, text in log:
         print(f"    {at - start:7.0f} s  {text}")
     info = dict(db.execute("SELECT key, value FROM annoy_info('ix')").fetchall())
-    out.put((seconds, peak.most >> 20, most(folder), {k: v for k, v in info.items() if "second" in k or k in ("bytes", "leaves", "checksum")}))
+    out.put((seconds, cpu, peak.most >> 20, most(folder), {k: v for k, v in info.items() if "second" in k or k in ("bytes", "leaves", "checksum")}))
 
 
 def ask(db, sql, queries):
@@ -201,8 +203,8 @@ def main():
         if do("fill") and not os.path.exists(options.keep):
             print(f"{options.rows:,} x {DIM}: table {apart(options, fill):.0f} s, {os.path.getsize(options.keep) >> 20} MiB")
         if do("build"):
-            seconds, peak, group, info = apart(options, build)
-            print(f"build {seconds:.0f} s, anonymous {peak} MiB, cgroup {group} of {options.limit} MiB, {info}")
+            seconds, cpu, peak, group, info = apart(options, build)
+            print(f"build {seconds:.0f} s (processors {cpu[0]} s, {cpu[1]} of the system), anonymous {peak} MiB, cgroup {group} of {options.limit} MiB, {info}")
         if do("query"):
             size, cold, warm, exact, found, group = apart(options, query)
             true = apart(options, truth)

