@@ -94,10 +94,6 @@ def main():
     from sqlite_annoy import spark as annoy
     from sqlite_annoy._connect import connect
 
-    _, base, rest = glove()
-    base, asked = enlarged(base, options.rows), rest[: options.queries]
-    unit = lambda v: (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
-    base, asked = unit(base), unit(asked)
     session = (
         SparkSession.builder.master(f"local[{options.cores}]").config("spark.driver.memory", "3g")
         .config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").config("spark.driver.host", "127.0.0.1")
@@ -108,6 +104,10 @@ def main():
     if options.tokens:
         return train(session, options)
 
+    _, base, rest = glove()
+    base, asked = enlarged(base, options.rows), rest[: options.queries]
+    unit = lambda v: (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
+    base, asked = unit(base), unit(asked)
     import pandas as pd
     frame = lambda rows: session.createDataFrame(
         pd.DataFrame({"id": np.arange(len(rows)), "vector": list(rows)}), "id bigint, vector array<float>"
