@@ -113,7 +113,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         };
         // What it takes to look as far as the `reach` nearest rows, if that costs no more than `most`.
         let affordable = |reach: f64, most: f64| {
-            let effort = self.effort_for(recall, reach.min(all))?;
+            let effort = self.effort(recall, reach.min(all) as usize)?;
             let cost = self.by_lists(&lists, effort, k / reach);
             (cost <= most).then_some((effort, cost))
         };

@@ -3,8 +3,12 @@
 //! A few hundred rows are taken as queries (each left out of its own answer), their true neighbours found among all
 //! rows by the byte codes, and the search replayed: for growing numbers of slots scanned, and of estimates kept for
 //! a second look, how many true neighbours would still be in. The cheapest pair for each promise is written to the file
-//! as a point (k, recall, slots, kept), for k = 10 and k = 100. The replay ends when every promise is kept, or at a
-//! third of all slots: a promise that needs more is answered exactly, and so has no point.
+//! as a point (k, recall, slots, kept), for some k from 10 to 1,000 ([`CLASSES`]; fewer queries are asked for more). The
+//! replay ends when every promise is kept, or at a third of all slots: a promise that needs more is answered exactly, and so
+//! has no point.
+//!
+//! More neighbours are more than as much more work where rows lie in clusters: a thousand neighbours of a row whose cluster
+//! has two hundred are anywhere. That is why large k have points of their own.
 //!
 //! How many slots that is differs from query to query: points say how many it is on average, [`super::hardness`] what
 //! share a query gets.
@@ -29,10 +33,10 @@ use crate::spill::Array;
 
 /// Rows taken as queries.
 pub(super) const QUERIES: usize = 512;
-/// One query in this many is asked for the neighbours of every class, the others for those of the first alone.
-const DEEP: usize = 4;
 /// Numbers of neighbours that points are made for.
-pub(crate) const CLASSES: [usize; 2] = [10, 100];
+pub(crate) const CLASSES: [usize; 5] = [10, 32, 100, 316, 1000];
+/// One query in so many is asked for the neighbours of each class; those of a class are also asked for all smaller ones.
+const EVERY: [usize; CLASSES.len()] = [1, 4, 4, 8, 16];
 /// Promises.
 const PROMISES: [f32; 17] = [
     0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995,
@@ -40,18 +44,32 @@ const PROMISES: [f32; 17] = [
 ];
 /// How much of what is missing to 1 a point must do better than its promise.
 const MARGIN: f64 = 0.08;
-/// Estimates kept for a second look, for each class.
-const KEPT: [[usize; 16]; 2] = [
+/// Estimates kept for a second look, for each class: even steps from little more than what is wanted.
+const KEPT: [[usize; 16]; CLASSES.len()] = [
     [
         16, 21, 27, 35, 46, 60, 78, 100, 130, 170, 220, 285, 370, 480, 625, 800,
     ],
     [
+        45, 55, 67, 82, 100, 122, 149, 182, 222, 272, 332, 405, 494, 604, 737, 900,
+    ],
+    [
         120, 140, 160, 185, 210, 240, 275, 315, 360, 415, 475, 550, 640, 750, 900, 1200,
     ],
+    [
+        340, 387, 441, 503, 573, 652, 743, 846, 964, 1098, 1251, 1425, 1624, 1849, 2107, 2400,
+    ],
+    [
+        1050, 1165, 1293, 1435, 1592, 1767, 1960, 2175, 2414, 2678, 2972, 3298, 3659, 4061, 4506,
+        5000,
+    ],
 ];
-/// How many neighbours query number `i` is asked for.
+/// How many classes query number `i` counts for.
+fn classes(i: usize) -> usize {
+    EVERY.partition_point(|&every| i.is_multiple_of(every))
+}
+/// How many neighbours it is asked for.
 fn wanted(i: usize) -> usize {
-    CLASSES[usize::from(i.is_multiple_of(DEEP))]
+    CLASSES[classes(i) - 1]
 }
 /// Slots of the longest replay, for a query as hard as the mean.
 pub(super) const LONGEST: f64 = 400_000.0;
@@ -63,8 +81,9 @@ const STAGE: usize = 10;
 /// One point of the curve.
 pub(crate) type Point = [f32; 4];
 
-/// How many neighbours were found: `[class][kept]`, for one number of slots.
-type Found = [[u32; KEPT[0].len()]; CLASSES.len()];
+/// How many neighbours were found, for one number of slots: by how many estimates are kept; and that for each class.
+type Kept = [u32; KEPT[0].len()];
+type Found = [Kept; CLASSES.len()];
 
 /// Measures the curve. `means` are those of the blocks of the tree's leaves.
 pub(crate) fn curve(
@@ -104,8 +123,7 @@ pub(crate) fn curve(
         .enumerate()
         .map(|(i, (&row, truth))| {
             job.check()?;
-            let classes = if wanted(i) > CLASSES[0] { 2 } else { 1 };
-            Ok(Replay::new(&ground, row, truth, classes))
+            Ok(Replay::new(&ground, row, truth, classes(i)))
         })
         .collect::<Result<Vec<_>>>()?;
     let known: Vec<Known> = replays.iter().filter_map(|r| r.known(lists)).collect();
@@ -118,12 +136,15 @@ pub(crate) fn curve(
         let asked = truth.iter().enumerate().filter(|(i, _)| wanted(*i) >= k);
         asked.map(|(_, t)| t.len().min(k)).sum::<usize>()
     });
-    let mut found: Vec<Found> = Vec::new();
+    // By class, and by step of the ladder.
+    let mut found: [Vec<Kept>; CLASSES.len()] = Default::default();
+    let mut open = [true; CLASSES.len()];
     // Each replay reads leaves from all over the lists.
     codes.scatter(true);
     for stage in ladder.chunks(STAGE) {
         let parts = replays
             .par_iter_mut()
+            .filter(|replay| open[..replay.classes].contains(&true))
             .map(|replay| {
                 job.check()?;
                 replay.bring(lists, codes, stage[stage.len() - 1]);
@@ -133,21 +154,24 @@ pub(crate) fn curve(
                     .collect())
             })
             .collect::<Result<Vec<Vec<Found>>>>()?;
-        for step in 0..stage.len() {
-            let mut sum = Found::default();
-            for part in &parts {
-                for (sum, part) in sum.iter_mut().flatten().zip(part[step].iter().flatten()) {
-                    *sum += part;
-                }
+        for (class, (open, found)) in open.iter_mut().zip(&mut found).enumerate() {
+            if !*open {
+                continue;
             }
-            found.push(sum);
+            found.extend((0..stage.len()).map(|step| {
+                let mut sum = Kept::default();
+                for part in &parts {
+                    for (sum, part) in sum.iter_mut().zip(&part[step][class]) {
+                        *sum += part;
+                    }
+                }
+                sum
+            }));
+            let most = found.last().map_or(0, |found| found[found.len() - 1]);
+            let all = goal(PROMISES[PROMISES.len() - 1]) * possible[class] as f64;
+            *open = f64::from(most) < all;
         }
-        let last = &found[found.len() - 1];
-        let kept = |class: usize| {
-            let most = last[class][KEPT[class].len() - 1];
-            f64::from(most) >= goal(PROMISES[PROMISES.len() - 1]) * possible[class] as f64
-        };
-        if (0..CLASSES.len()).all(kept) {
+        if !open.contains(&true) {
             break;
         }
     }
@@ -157,8 +181,8 @@ pub(crate) fn curve(
         for promise in PROMISES {
             let least = goal(promise) * possible[class] as f64;
             let mut best: Option<(f64, usize, usize)> = None;
-            for (&slots, found) in ladder.iter().zip(&found) {
-                for (&kept, &found) in KEPT[class].iter().zip(&found[class]) {
+            for (&slots, found) in ladder.iter().zip(&found[class]) {
+                for (&kept, &found) in KEPT[class].iter().zip(found) {
                     let cost = cost(lists, rows.stride, slots, kept);
                     if f64::from(found) >= least && best.is_none_or(|b| cost < b.0) {
                         best = Some((cost, slots, kept));
@@ -405,16 +429,14 @@ impl Replay {
         }
         self.merge();
         let mut found = Found::default();
-        for (rank, &best) in self.best.iter().enumerate() {
-            if best == f32::INFINITY {
-                continue;
-            }
+        let classes = CLASSES.iter().zip(&KEPT).zip(&mut found);
+        for ((&k, kept), found) in classes.take(self.classes) {
             // Found by all that keep more than there are before it: counted at the first of them.
-            let before = self.pool.partition_point(|&x| x < best);
-            let classes = CLASSES.iter().zip(&KEPT).zip(&mut found);
-            for ((&k, kept), found) in classes.take(self.classes) {
-                let first = kept.partition_point(|&kept| kept <= before);
-                if rank < k && first < kept.len() {
+            let limits = kept.map(|kept| self.pool.get(kept - 1).copied());
+            let limits = limits.map(|limit| limit.unwrap_or(f32::INFINITY));
+            for &best in self.best.iter().take(k) {
+                let first = limits.iter().filter(|&&limit| limit < best).count();
+                if best < f32::INFINITY && first < kept.len() {
                     found[first] += 1;
                 }
             }

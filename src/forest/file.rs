@@ -265,7 +265,7 @@ impl<B: AsRef<[u8]>> Forest<B> {
         })
     }
 
-    /// How recall grows with work, as calibrated in the build: for k = 10 and 100 the slots to scan and the estimates
+    /// How recall grows with work, as calibrated in the build: for some k from 10 to 1,000 the slots to scan and the estimates
     /// to look at twice.
     #[must_use]
     pub fn curve(&self) -> Vec<CurvePoint> {

@@ -138,42 +138,40 @@ impl<B: AsRef<[u8]>> Forest<B> {
     /// What it takes to find this part of `k` neighbours; `None`: all rows.
     pub(super) fn effort(&self, recall: f32, k: usize) -> Option<Effort> {
         let points: &[[f32; 4]] = self.section(Kind::Curve);
-        let class = points.iter().map(|p| p[0]).find(|&c| k as f32 <= c);
-        let last = points.last().map(|p| p[0]);
-        let class = class.or(last)?;
-        let point = points.iter().find(|p| p[0] == class && p[1] >= recall)?;
-        // More neighbours than were calibrated for: as much more work.
-        let by = (k as f32 / class).max(1.0);
+        let k = k as f32;
+        let point = |class: f32| {
+            let point = points.iter().find(|p| p[0] == class && p[1] >= recall)?;
+            Some((point[2], point[3]))
+        };
+        let above = points.iter().map(|p| p[0]).find(|&class| k <= class);
+        let below = points.iter().map(|p| p[0]).rfind(|&class| class < k);
+        let (slots, kept) = match (below, above) {
+            (Some(below), Some(above)) => {
+                let ((low, few), (high, many)) = (point(below)?, point(above)?);
+                // Between two numbers that were calibrated work grows evenly, by logarithms (their own, as they are the same
+                // on every machine). Where it grows faster than neighbours do, it leaps somewhere between the two.
+                let (from, to) = (logarithm(below), logarithm(above));
+                let at = (logarithm(k) - from) / (to - from);
+                let at = if high * below > low * above { 1.0 } else { at };
+                let between = |low: f32, high: f32| {
+                    let (from, to) = (logarithm(low), logarithm(high));
+                    power(from + at * (to - from)).ceil()
+                };
+                (between(low, high), between(few, many))
+            }
+            (None, Some(above)) => point(above)?,
+            // More neighbours than were calibrated for: as much more work.
+            (Some(below), None) => {
+                let (slots, kept) = point(below)?;
+                (slots * (k / below), kept * (k / below))
+            }
+            (None, None) => return None,
+        };
         let effort = Effort {
-            slots: (point[2] * by) as usize,
-            kept: (point[3] * by) as usize,
+            slots: slots as usize,
+            kept: kept as usize,
         };
         (effort.slots < self.len()).then_some(effort)
-    }
-
-    /// [`Forest::effort`] for a number of neighbours that is a guess: between two numbers that were calibrated it grows evenly.
-    pub(super) fn effort_for(&self, recall: f32, k: f64) -> Option<Effort> {
-        let points: &[[f32; 4]] = self.section(Kind::Curve);
-        let below = points.iter().map(|p| p[0]).rfind(|&c| f64::from(c) < k);
-        let above = points.iter().map(|p| p[0]).find(|&c| k <= f64::from(c));
-        let (Some(below), Some(above)) = (below, above) else {
-            return self.effort(recall, k as usize);
-        };
-        let (low, high) = (
-            self.effort(recall, below as usize)?,
-            self.effort(recall, above as usize)?,
-        );
-        // By logarithms, as they are the same on every machine.
-        let (from, to) = (logarithm(below), logarithm(above));
-        let at = (logarithm(k as f32) - from) / (to - from);
-        let between = |low: usize, high: usize| {
-            let (from, to) = (logarithm(low as f32), logarithm(high as f32));
-            power(from + at * (to - from)).ceil() as usize
-        };
-        Some(Effort {
-            slots: between(low.slots, high.slots),
-            kept: between(low.kept, high.kept),
-        })
     }
 
     pub(super) fn scan(
