@@ -8,53 +8,84 @@
 //!   of all rows (correlated with the query), fewer, or none;
 //! * the four-bit plane of all rows, exact, for large sets that the lists do not help with.
 //!
-//! Constants: what one of each costs, measured on 390,000 rows of 50 and 52,000 of 384 dimensions (CONTRIBUTING.md).
+//! Constants: what one of each costs, measured on four sets of 50 to 784 dimensions with what they touch in the second
+//! cache (CONTRIBUTING.md).
 
 use super::exact::{Ask, Stats};
 use super::file::Forest;
 use super::filter::RowSet;
 use super::format::Kind;
 use super::lists::View;
-use super::score::CHUNK;
+use super::score::{CHUNK, Query};
 use super::search::{Effort, Scratch};
 use super::topk::{Hit, TopK};
 use crate::kernel::scan::BLOCK;
 
 /// So many rows of the set are looked for around the query, or `k`: then what part they are there is known to a quarter.
 const ENOUGH: usize = 16;
-/// To rank the lists may cost this part of an exact search.
+/// A set may be so many times as dense at the query as a sample of the rows around it says.
+const DENSER: f64 = 1.5;
+/// The sample counts with the part of all rows, as if that were so many rows more.
+const BEFORE: f64 = 32.0;
+/// To take the sample and to rank the lists may cost this part of an exact search.
 const LOOK: f64 = 0.3;
-/// A set may be so many times as dense at the query as it is around it.
-const DENSER: f64 = 3.0;
-/// A scan of lists may cost this part of one, by a guess that may be wrong.
-const FIRST: f64 = 0.8;
+/// What costs this part of it at most need not be thought about.
+const LITTLE: f64 = 0.1;
+/// All that lists cost may be this part of it, by a guess that may be wrong.
+const FIRST: f64 = 0.75;
 /// All scans together, when one has found too few rows.
 const AGAIN: f64 = 1.0;
+/// Nanoseconds to take the sample, and to look a row up.
+const SAMPLE: f64 = 1500.0;
+const LOOKUP: f64 = 3.0;
 
 impl<B: AsRef<[u8]> + Sync> Forest<B> {
     /// Nanoseconds to look at the rows of a set by position.
     fn by_position(&self, among: &RowSet) -> f64 {
-        among.len() as f64 * (30.0 + self.space.work() as f64 / 10.0)
+        among.len() as f64 * (18.0 + self.space.work() as f64 / 28.0)
     }
 
     /// Nanoseconds to read the plane.
     fn by_plane(&self) -> f64 {
-        self.len() as f64 * (1.0 + self.space.work() as f64 / 30.0)
+        self.len() as f64 * (0.7 + self.space.work() as f64 / 45.0)
     }
 
     /// Nanoseconds to rank the lists.
     fn to_rank(&self) -> f64 {
-        self.tree(0).1 as f64 * (2.0 + self.space.work() as f64 / 30.0)
+        self.tree(0).1 as f64 * (2.0 + self.space.work() as f64 / 100.0)
     }
 
     /// Nanoseconds to scan lists that are ranked, for a set that holds a part of the rows.
     fn by_lists(&self, lists: &View<'_>, effort: Effort, part: f64) -> f64 {
         let bytes = lists.block_bytes as f64 / BLOCK as f64;
-        effort.slots as f64 * (1.2 + bytes / 25.0)
-            + effort.kept as f64 * (10.0 + part * (35.0 + self.space.work() as f64 / 10.0))
+        effort.slots as f64 * (0.65 + bytes / 48.0)
+            + effort.kept as f64 * (6.0 + part * (20.0 + self.space.work() as f64 / 28.0))
     }
 
-    /// Exact search among the rows of a set; see the module page.
+    /// The nearest of those rows of a set ([`Ask::among`]) that a search with a promise finds; see the module page.
+    pub(super) fn search_among(
+        &self,
+        query: &[f32],
+        recall: f32,
+        ask: &Ask<'_>,
+        s: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Vec<Hit> {
+        if query.len() == self.dim()
+            && let Some(among) = ask.among
+        {
+            let query = self.prepare(query, s);
+            if let Some(hits) = self.lists_among(query, recall, ask, among, s, stats) {
+                return hits;
+            }
+            if let Some(hits) = self.positions_among(query, ask, among, s, stats) {
+                return hits;
+            }
+        }
+        self.exact_with(query, ask, s, stats)
+    }
+
+    /// Exact search among the rows of a set by their positions; `None`: the plane is cheaper.
     pub(super) fn exact_among(
         &self,
         query: &[f32],
@@ -63,16 +94,36 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         s: &mut Scratch,
         stats: &mut Stats,
     ) -> Option<Vec<Hit>> {
-        // The plane must be better by some: a set has fewer rows in the leaves that set its first limit.
-        if self.by_position(among) > 1.5 * self.by_plane() {
+        if query.len() != self.dim() || !self.few(among) {
             return None;
         }
-        if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
+        self.positions_among(self.prepare(query, s), ask, among, s, stats)
+    }
+
+    /// Whether the rows of a set are better looked at by their positions than with all others.
+    fn few(&self, among: &RowSet) -> bool {
+        // The plane must be better by some: a set has fewer rows in the leaves that set its first limit.
+        self.by_position(among) <= 1.5 * self.by_plane()
+    }
+
+    /// [`Forest::exact_among`], the query's codes in the scratch.
+    fn positions_among(
+        &self,
+        query: Query<'_>,
+        ask: &Ask<'_>,
+        among: &RowSet,
+        s: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Option<Vec<Hit>> {
+        if !self.few(among) {
+            return None;
+        }
+        if ask.k == 0 || self.is_empty() {
             return Some(Vec::new());
         }
         let positions = self.positions(among);
         let best = TopK::within(ask.k, ask.within);
-        let mut scan = self.start(query, best, ask, s);
+        let mut scan = self.begin(query, best, ask);
         if scan.has_code() {
             for part in positions.chunks(CHUNK) {
                 scan.some(part, s);
@@ -92,16 +143,16 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
     }
 
     /// Approximate search among the rows of a set; `None`: an exact one is as cheap.
-    pub(super) fn lists_among(
+    fn lists_among(
         &self,
-        query: &[f32],
+        query: Query<'_>,
         recall: f32,
         ask: &Ask<'_>,
         among: &RowSet,
         s: &mut Scratch,
         stats: &mut Stats,
     ) -> Option<Vec<Hit>> {
-        if ask.k == 0 || self.is_empty() || query.len() != self.dim() {
+        if ask.k == 0 || self.is_empty() {
             return None;
         }
         let lists = self.lists()?;
@@ -111,35 +162,48 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         } else {
             self.by_position(among).min(self.by_plane())
         };
-        // What it takes to look as far as the `reach` nearest rows, if that costs no more than `most`.
-        let affordable = |reach: f64, most: f64| {
+        // What it takes to look as far as the `reach` nearest rows, if that costs no more than `most`; `share`: how hard the
+        // query is ([`super::hardness`]).
+        let affordable = |reach: f64, share: f64, most: f64| {
             let effort = self.effort(recall, reach.min(all) as usize)?;
-            let cost = self.by_lists(&lists, effort, k / reach);
+            let slots = (effort.slots as f64 * share) as usize;
+            let cost = self.by_lists(&lists, Effort { slots, ..effort }, k / reach);
             (cost <= most).then_some((effort, cost))
         };
-        // To rank the lists and look around costs something, too: only if that is not much, and if it would pay were every row
-        // near the query in the set, and if some of those around there are.
+        // The rows looked up on the way.
+        let looked = |reach: f64| LOOKUP * reach * (ask.k.max(ENOUGH) as f64 / k);
+        // To take a sample, to rank the lists and to look around costs something, too: only if that is not much, and if it
+        // would pay were every row near the query in the set, and if some of those around there are.
         let ranked = self.to_rank();
-        if ranked > LOOK * exact {
+        if SAMPLE + ranked > LOOK * exact {
             return None;
         }
         let first = FIRST * exact - ranked;
-        affordable(k, first)?;
-        let mut farthest = k;
-        while farthest < all && affordable(1.5 * farthest, first).is_some() {
-            farthest *= 1.5;
+        let near_enough = |reach: f64| affordable(reach, 1.0, first - looked(reach)).is_some();
+        if !near_enough(k) {
+            return None;
         }
-        let mut scan = self.start(query, TopK::new(ask.k), ask, s);
+        let mut farthest = k;
+        while farthest < all && near_enough(1.2 * farthest) {
+            farthest *= 1.2;
+        }
+        let mut scan = self.begin(query, TopK::new(ask.k), ask);
         if !scan.has_code() {
             return None;
         }
-        if !ask.scan_lists && !scan.may_admit(&lists, k / farthest / DENSER, s) {
-            return None;
+        if !ask.scan_lists && ranked + looked(farthest) > LITTLE * exact {
+            let (seen, admitted) = scan.sample(&lists, s);
+            let before = BEFORE * (among.len() as f64 / all).min(1.0);
+            let part = (admitted as f64 + before) / (seen as f64 + BEFORE);
+            if k / part > DENSER * farthest {
+                return None;
+            }
         }
         scan.rank_lists(s);
-        let near = scan.part_near(&lists, ask.k.max(ENOUGH), k / farthest, s)?;
-        let mut reach = (k / near).ceil();
-        let (effort, mut spent) = affordable(reach, first)?;
+        let mut reach = scan.reach(&lists, (ask.k, ENOUGH), farthest, s)?;
+        let share = scan.share(s);
+        let (effort, mut spent) = affordable(reach, share, first - looked(reach))?;
+        spent += looked(reach);
         scan.ranked_lists(&lists, effort, s);
         let mut hits = scan.finish(stats);
         loop {
@@ -150,11 +214,11 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             }
             // What was spent is lost: little more may be.
             reach = (k / passes).max(2.0 * reach).ceil();
-            let (effort, cost) = affordable(reach, AGAIN * exact - ranked - spent)?;
+            let (effort, cost) = affordable(reach, share, AGAIN * exact - ranked - spent)?;
             spent += cost;
-            hits = self.scan(query, ask, s, stats, |scan, s| {
-                scan.lists(&lists, effort, s);
-            });
+            let mut scan = self.begin(query, TopK::new(ask.k), ask);
+            scan.ranked_lists(&lists, effort, s);
+            hits = scan.finish(stats);
         }
     }
 

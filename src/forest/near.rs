@@ -12,8 +12,8 @@ use crate::kernel::{level, select};
 
 /// Lists that set the limit, nearest first; the others follow in the order of the file.
 const NEAREST_FIRST: usize = 8;
-/// Rows of each of a block's lists that are looked up to tell whether a filter admits any around there.
-const SAMPLED: usize = 16;
+/// Rows of each of a block's lists that are looked up to tell what part of them a filter admits.
+const SAMPLED: usize = 6;
 /// Up to this many trees, all are searched whatever the budget.
 const FEW_TREES: usize = 16;
 
@@ -82,20 +82,18 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         directory.rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
     }
 
-    /// Whether the filter may admit a part of the rows around the query, told by a few rows of the lists whose mean is the
-    /// nearest: a small part of what it takes to rank all lists.
-    pub(super) fn may_admit(&self, lists: &View, part: f64, s: &mut Scratch) -> bool {
+    /// A few rows of the lists whose mean is the nearest: how many, and how many of them the filter admits. A small part of
+    /// what it takes to rank all lists.
+    pub(super) fn sample(&self, lists: &View, s: &mut Scratch) -> (usize, usize) {
         let directory = self.forest.directory();
         let blocks = directory.leaves.leaves() / LANES;
         s.scores.resize(directory.groups.leaves(), 0.0);
         let factor = 2.0 * self.query.scale;
         codes::leaf_scores(level(), &directory.groups, &s.code, factor, &mut s.scores);
-        let Some(nearest) = (0..blocks).min_by(|&a, &b| s.scores[a].total_cmp(&s.scores[b])) else {
-            return true;
-        };
+        let nearest = (0..blocks).min_by(|&a, &b| s.scores[a].total_cmp(&s.scores[b]));
         let ids = self.forest.ids();
         let (mut seen, mut admitted) = (0, 0);
-        for leaf in nearest * LANES..(nearest + 1) * LANES {
+        for leaf in nearest.map_or(0..0, |nearest| nearest * LANES..(nearest + 1) * LANES) {
             let rows = &lists.rows[lists.slots(leaf)];
             for &row in rows.iter().step_by((rows.len() / SAMPLED).max(1)) {
                 if let Some(&id) = ids.get(row as usize) {
@@ -104,21 +102,28 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                 }
             }
         }
-        at_most(admitted) >= part * f64::from(seen)
+        (seen, admitted)
     }
 
-    /// What part of the rows near the query the filter admits: looks up those in the nearest of the ranked lists until
-    /// `enough` are admitted. `None`: less than `least` of them, as far as chance allows to tell.
-    pub(super) fn part_near(
+    /// Among how many of the nearest rows there are `k` that the filter admits: looks up those in the nearest of the ranked
+    /// lists until `enough` are admitted, or `k`. `None`: among more than `farthest`, as far as chance allows to tell.
+    pub(super) fn reach(
         &self,
         lists: &View,
-        enough: usize,
-        least: f64,
+        (k, enough): (usize, usize),
+        farthest: f64,
         s: &mut Scratch,
     ) -> Option<f64> {
         let ids = self.forest.ids();
         let (mut seen, mut admitted, mut walked) = (0usize, 0usize, 0);
+        // Where the last of k was. Those admitted may be the farthest of the rows near the query: then k of them reach farther
+        // than their part says.
+        let mut last = 0;
         let mut leaves = LEAVES;
+        let reach = |seen: usize, admitted: usize, last: usize| {
+            let even = k as f64 * seen as f64 / (admitted as f64).max(0.5);
+            even.max(last as f64).ceil()
+        };
         loop {
             s.ranking.nearest(leaves, &mut s.leaves);
             for &leaf in s.leaves.get(walked..).unwrap_or(&[]) {
@@ -126,23 +131,41 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                     // The last slots of a list may be empty.
                     if let Some(&id) = ids.get(row as usize) {
                         seen += 1;
-                        admitted += usize::from(self.filter.admits(id));
+                        if self.filter.admits(id) {
+                            admitted += 1;
+                            if admitted == k {
+                                last = seen;
+                            }
+                        }
                     }
                 }
-                let part = admitted as f64 / seen.max(1) as f64;
-                if at_most(admitted) < least * seen as f64 {
+                if at_most(admitted) * farthest < k as f64 * seen as f64 {
                     return None;
                 }
-                if admitted >= enough {
-                    return Some(part);
+                if admitted >= enough.max(k) {
+                    return Some(reach(seen, admitted, last));
                 }
             }
             walked = s.leaves.len();
             if walked >= s.ranking.len() || leaves > s.ranking.len() {
-                return Some(admitted as f64 / seen.max(1) as f64);
+                return Some(reach(seen, admitted, last));
             }
             leaves = leaves.saturating_mul(4);
         }
+    }
+
+    /// What share of the mean work the query deserves, its lists ranked.
+    pub(super) fn share(&self, s: &mut Scratch) -> f64 {
+        const MEAN: usize = 1 << 16;
+        let Scratch {
+            ranking, leaves, ..
+        } = s;
+        ranking.nearest(LEAVES, leaves);
+        let at = hardness::at(leaves.len(), |i| {
+            self.query.square + ranking.score(leaves[i])
+        });
+        let hardness = &self.forest.layout.header.hardness;
+        hardness.share(MEAN, &at) as f64 / MEAN as f64
     }
 
     /// [`Scan::lists`], ranked.

@@ -35,6 +35,7 @@ pub(super) const CHUNK: usize = 256;
 pub(super) const EIGHT: usize = 8;
 
 /// The query as the scan needs it.
+#[derive(Clone, Copy)]
 pub(super) struct Query<'a> {
     pub(super) vector: &'a [f32],
     /// Its own inner product, for cosine.

@@ -120,11 +120,10 @@ impl<B: AsRef<[u8]>> Forest<B> {
             Budget::Recall(recall) => recall,
             Budget::Default => DEFAULT_RECALL,
         };
-        if let Some(among) = ask.among {
-            if let Some(hits) = self.lists_among(query, recall, ask, among, scratch, stats) {
-                return hits;
-            }
-        } else if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
+        if ask.among.is_some() {
+            return self.search_among(query, recall, ask, scratch, stats);
+        }
+        if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
             let hits = self.scan(query, ask, scratch, stats, |scan, s| {
                 scan.lists(&lists, effort, s);
             });
@@ -202,31 +201,23 @@ impl<B: AsRef<[u8]>> Forest<B> {
         ask: &Ask<'a>,
         s: &mut Scratch,
     ) -> Scan<'a, B> {
+        self.begin(self.prepare(query, s), best, ask)
+    }
+
+    /// The query as a scan needs it; its codes are left in `s`.
+    pub(super) fn prepare<'a>(&self, query: &'a [f32], s: &mut Scratch) -> Query<'a> {
         s.code.resize(self.space.stride(), 128);
         let factors = self
             .space
             .encode(query, Role::Query, &mut s.point, &mut s.code);
         let norm = Space::query_norm(query);
-        let mut scan = Scan {
-            forest: self,
-            filter: ask.filter(),
-            best,
-            queue: [0; EIGHT],
-            waiting: 0,
-            query: Query {
-                vector: query,
-                own: exact::dot(query, query),
-                norm,
-                scale: 0.0,
-                square: 0.0,
-                error: f32::INFINITY,
-            },
-            originals: ask.originals,
-            copies: Vec::new(),
-            leaves: 0,
-            codes: 0,
-            by_code: 0,
-            scored: 0,
+        let mut prepared = Query {
+            vector: query,
+            own: exact::dot(query, query),
+            norm,
+            scale: 0.0,
+            square: 0.0,
+            error: f32::INFINITY,
         };
         // A query without a direction is equally far from everything.
         if let Some(f) = factors
@@ -235,8 +226,26 @@ impl<B: AsRef<[u8]>> Forest<B> {
             s.query.clear();
             s.query
                 .extend(s.code.iter().map(|&c| (i32::from(c) - 128) as i8));
-            (scan.query.scale, scan.query.square, scan.query.error) = (f.scale, f.norm, f.error);
+            (prepared.scale, prepared.square, prepared.error) = (f.scale, f.norm, f.error);
         }
-        scan
+        prepared
+    }
+
+    /// A search with nothing looked at, for the query whose codes are in the scratch.
+    pub(super) fn begin<'a>(&'a self, query: Query<'a>, best: TopK, ask: &Ask<'a>) -> Scan<'a, B> {
+        Scan {
+            forest: self,
+            filter: ask.filter(),
+            best,
+            queue: [0; EIGHT],
+            waiting: 0,
+            query,
+            originals: ask.originals,
+            copies: Vec::new(),
+            leaves: 0,
+            codes: 0,
+            by_code: 0,
+            scored: 0,
+        }
     }
 }
