@@ -71,8 +71,8 @@ fn classes(i: usize) -> usize {
 fn wanted(i: usize) -> usize {
     CLASSES[classes(i) - 1]
 }
-/// Slots of the longest replay, for a query as hard as the mean.
-pub(super) const LONGEST: f64 = 400_000.0;
+/// Slots of the longest replay for each class, for a query as hard as the mean.
+const LONGEST: [f64; CLASSES.len()] = [400e3, 400e3, 400e3, 800e3, 1600e3];
 /// How much longer each replay is than the one before.
 const GROWTH: f64 = 1.08;
 /// Replays between two looks at whether all promises are kept.
@@ -169,7 +169,7 @@ pub(crate) fn curve(
             }));
             let most = found.last().map_or(0, |found| found[found.len() - 1]);
             let all = goal(PROMISES[PROMISES.len() - 1]) * possible[class] as f64;
-            *open = f64::from(most) < all;
+            *open = f64::from(most) < all && (stage[stage.len() - 1] as f64) < LONGEST[class];
         }
         if !open.contains(&true) {
             break;
@@ -197,6 +197,17 @@ pub(crate) fn curve(
     Ok((points, hardness))
 }
 
+/// How many leaves all replays have in order at the same time, of a tree over `n` rows of which a search ranks `ranked`.
+pub(super) fn leaves_in_order(leaves: usize, ranked: usize, n: usize) -> usize {
+    let each = |i| reach(classes(i)) * leaves as f64 / n.max(1) as f64;
+    (0..QUERIES).map(|i| ranked.min(each(i) as usize)).sum()
+}
+
+/// Slots beyond which no replay goes that counts for so many classes.
+fn reach(classes: usize) -> f64 {
+    LONGEST[classes - 1] * f64::from(hardness::MOST)
+}
+
 /// What a point must do on the sample.
 fn goal(promise: f32) -> f64 {
     f64::from(promise) + MARGIN * (1.0 - f64::from(promise))
@@ -212,7 +223,7 @@ fn cost(lists: &View, stride: usize, slots: usize, kept: usize) -> f64 {
 fn ladder(slots: usize) -> Vec<usize> {
     let mut out = Vec::new();
     let mut s = 128.0f64;
-    while (s as usize) < slots / 3 && s < LONGEST {
+    while (s as usize) < slots / 3 && s < LONGEST[LONGEST.len() - 1] {
         out.push(s as usize);
         s *= GROWTH;
     }
@@ -354,7 +365,7 @@ impl Replay {
         near.sort_unstable();
         let at_leaves = hardness::at(order.len(), |i| order[i].2);
         // No replay goes farther, and there are hundreds.
-        let mut left = (LONGEST * f64::from(hardness::MOST)) as i64;
+        let mut left = reach(classes) as i64;
         let order = order.into_iter().take_while(|&(leaf, ..)| {
             left -= lists.slots(leaf as usize).len() as i64;
             left > 0

@@ -5,7 +5,7 @@
 use super::build::{BuildOptions, leaf_size};
 use super::originals::VectorStore;
 use super::space::{Factors, work_dim};
-use super::{calibrate, hardness, lists};
+use super::{calibrate, lists};
 use crate::kernel::scan::BLOCK;
 use crate::kernel::{codes, nibble};
 
@@ -48,8 +48,9 @@ impl Need {
         let file = stored + record + plane + lists + of_rows + of_leaves + (1 << 12);
         // The leaves of each replay of the calibration, about as many as a search ranks.
         let replays = kind.map_or(0, |_| {
-            let longest = calibrate::LONGEST * f64::from(hardness::MOST) * leaves as f64 / n as f64;
-            8 * calibrate::QUERIES as u64 * (leaves * 45 / 100).min(longest as u64)
+            let in_order =
+                calibrate::leaves_in_order(leaves as usize, leaves as usize * 45 / 100, n as usize);
+            8 * in_order as u64
         });
         let centroids = leaves * 6 * work as u64;
         let least_memory = ALWAYS + n * (OF_ROW + 4 * trees) + of_leaves + centroids + replays;
