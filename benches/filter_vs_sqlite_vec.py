@@ -7,8 +7,8 @@
     python benches/filter_vs_sqlite_vec.py --npy base.npy queries.npy --db kept.db
 
 The ten nearest of the rows that pass. Filters let 50, 10, 1, .1 and .01 % of the rows pass, and are uncorrelated with the query
-(a random column), correlated (the rows nearest to a pivot near which all queries lie) and anti-correlated (the rows farthest
-from it). Recall against the exact filtered answer in float64.
+(a random column), correlated (the rows nearest to a pivot near which the query lies) and anti-correlated (the rows farthest
+from it). There are --pivots of them, queries themselves, each with its part of the queries. Recall against the exact filtered answer in float64.
 
 Three ways in turn, each the whole statement `... WHERE rowid IN (SELECT id FROM t WHERE ...)`; microseconds of the search alone
 (annoy_stats), for each query the best of --rounds, then the mean of all queries:
@@ -46,6 +46,7 @@ parser.add_argument("--library", default="target/release/libsqlite_annoy")
 parser.add_argument("--npy", nargs=2)
 parser.add_argument("--db", help="kept from one run to the next")
 parser.add_argument("--queries", type=int, default=20)
+parser.add_argument("--pivots", type=int, default=5)
 parser.add_argument("--rounds", type=int, default=6)
 parser.add_argument("--check", action="store_true", help="exit 1 if a ratio is above 1.2 or a recall below .95")
 parser.add_argument("--only", choices=("uncorrelated", "correlated", "anti"))
@@ -56,11 +57,15 @@ import apsw, sqlite_vec
 
 base, queries = (np.load(p).astype(np.float32) for p in args.npy) if args.npy else glove()[1:]
 n, dim = base.shape
-pivot = unit(queries[0])
-queries = queries[np.argsort(-(unit(queries) @ pivot))[: args.queries]]
 near = unit(base.astype(np.float64))
-rank = np.empty(n, np.int64)
-rank[np.argsort(-(near @ pivot.astype(np.float64)), kind="stable")] = np.arange(n)
+every, queries, of_query, ranks = queries, [], [], []
+for p in range(args.pivots):
+    pivot = unit(every[p])
+    queries.extend(every[np.argsort(-(unit(every) @ pivot))[: args.queries // args.pivots]])
+    of_query.extend([p] * (len(queries) - len(of_query)))
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(-(near @ pivot.astype(np.float64)), kind="stable")] = np.arange(n)
+    ranks.append(rank)
 random = np.random.default_rng(7).permutation(n)
 
 folder = tempfile.TemporaryDirectory()
@@ -71,14 +76,18 @@ db.enable_load_extension(True)
 db.load_extension(args.library)
 db.load_extension(sqlite_vec.loadable_path())
 if fresh:
-    db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, random INTEGER, rank INTEGER, v BLOB NOT NULL)")
+    names = [f"rank{p}" for p in range(args.pivots)]
+    db.execute(f"CREATE TABLE t(id INTEGER PRIMARY KEY, random INTEGER, {' INTEGER, '.join(names)} INTEGER, v BLOB NOT NULL)")
     db.execute(f"CREATE VIRTUAL TABLE v0 USING vec0(id integer primary key, v float[{dim}] distance_metric=cosine, "
-               "random integer, rank integer)")
+               f"random integer, {' integer, '.join(names)} integer)")
     with db:
-        rows = [(i, int(random[i]), int(rank[i]), v.tobytes()) for i, v in enumerate(base)]
-        db.executemany("INSERT INTO t VALUES(?, ?, ?, ?)", rows)
-        db.executemany("INSERT INTO v0(id, random, rank, v) VALUES(?, ?, ?, ?)", rows)
-    db.execute("CREATE INDEX by_random ON t(random); CREATE INDEX by_rank ON t(rank); ANALYZE")
+        rows = [(i, int(random[i]), *(int(rank[i]) for rank in ranks), v.tobytes()) for i, v in enumerate(base)]
+        marks = ", ".join("?" * len(rows[0]))
+        db.executemany(f"INSERT INTO t VALUES({marks})", rows)
+        db.executemany(f"INSERT INTO v0(id, random, {', '.join(names)}, v) VALUES({marks})", rows)
+    for name in ["random", *names]:
+        db.execute(f"CREATE INDEX by_{name} ON t({name})")
+    db.execute("ANALYZE")
     db.execute("CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=cosine)")
 if args.prepare:
     raise SystemExit
@@ -96,9 +105,9 @@ def stat(key):
 
 
 kinds = {
-    "uncorrelated": ("random < {}", random, lambda m: m),
-    "correlated": ("rank < {}", rank, lambda m: m),
-    "anti": ("rank >= {}", None, lambda m: n - m),
+    "uncorrelated": ("random < {}", lambda m, p: (m, np.flatnonzero(random < m))),
+    "correlated": ("rank{1} < {0}", lambda m, p: (m, np.flatnonzero(ranks[p] < m))),
+    "anti": ("rank{1} >= {0}", lambda m, p: (n - m, np.flatnonzero(ranks[p] >= n - m))),
 }
 print(f"{n:,} x {dim}, {len(queries)} queries")
 print("| filter | passes | recall | search us | rows us | scan us | ratio | way | IN ms | join ms | join recall | vec0 ms | pgvector |")
@@ -109,21 +118,19 @@ WAYS = {
     "scan": f"SELECT rowid FROM knn_annoy('ix', ?, {K}, '{{{{\"filter\":\"scan\"}}}}') WHERE rowid IN ({{}})",
 }
 failed = []
-for kind, (where, _, of) in kinds.items():
+for kind, (where, of) in kinds.items():
     if args.only not in (None, kind):
         continue
     for part in PARTS:
         m = max(int(part * n), 1)
-        bound = of(m)
-        condition = where.format(bound)
-        allowed = {"uncorrelated": random < bound, "correlated": rank < bound, "anti": rank >= bound}[kind]
-        allowed = np.flatnonzero(allowed)
-        k = min(K, len(allowed))
+        k = min(K, m)
         best = {way: [] for way in WAYS}
         whole = {name: [] for name in ("in", "join", "vec0")}
         found = joined = 0
         ways = {}
-        for query in queries:
+        for query, p in zip(queries, of_query):
+            bound, allowed = of(m, p)
+            condition = where.format(bound, p)
             blob = query.tobytes()
             score = near[allowed] @ unit(query.astype(np.float64))
             true = set(allowed[np.argsort(-score, kind="stable")[:k]].tolist())

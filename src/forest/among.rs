@@ -26,7 +26,7 @@ const ENOUGH: usize = 16;
 /// A set may be so many times as dense at the query as a sample of the rows around it says.
 const DENSER: f64 = 1.5;
 /// The sample counts with the part of all rows, as if that were so many rows more.
-const BEFORE: f64 = 32.0;
+const BEFORE: f64 = 64.0;
 /// To take the sample and to rank the lists may cost this part of an exact search.
 const LOOK: f64 = 0.3;
 /// What costs this part of it at most need not be thought about.
@@ -35,14 +35,18 @@ const LITTLE: f64 = 0.1;
 const FIRST: f64 = 0.75;
 /// All scans together, when one has found too few rows.
 const AGAIN: f64 = 1.0;
+/// Bytes of the second cache.
+const CACHE: f64 = 1e6;
 /// Nanoseconds to take the sample, and to look a row up.
 const SAMPLE: f64 = 1500.0;
 const LOOKUP: f64 = 3.0;
 
 impl<B: AsRef<[u8]> + Sync> Forest<B> {
-    /// Nanoseconds to look at the rows of a set by position.
+    /// Nanoseconds to look at the rows of a set by position: more for those that the second cache does not hold.
     fn by_position(&self, among: &RowSet) -> f64 {
-        among.len() as f64 * (18.0 + self.space.work() as f64 / 28.0)
+        let (rows, work) = (among.len() as f64, self.space.work() as f64);
+        let held = CACHE / self.space.record() as f64;
+        rows * (18.0 + work / 28.0) + (rows - held).max(0.0) * (work / 16.0)
     }
 
     /// Nanoseconds to read the plane.
