@@ -16,6 +16,7 @@ use super::file::Forest;
 use super::filter::RowSet;
 use super::format::Kind;
 use super::lists::View;
+use super::near::Reach;
 use super::score::{CHUNK, Query};
 use super::search::{Effort, Scratch};
 use super::topk::{Hit, TopK};
@@ -168,7 +169,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         };
         // What it takes to look as far as the `reach` nearest rows, if that costs no more than `most`; `share`: how hard the
         // query is ([`super::hardness`]).
-        let affordable = |reach: f64, share: f64, most: f64| {
+        let affordable = |recall: f32, reach: f64, share: f64, most: f64| {
             let effort = self.effort(recall, reach.min(all) as usize)?;
             let slots = (effort.slots as f64 * share) as usize;
             let cost = self.by_lists(&lists, Effort { slots, ..effort }, k / reach);
@@ -183,7 +184,8 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             return None;
         }
         let first = FIRST * exact - ranked;
-        let near_enough = |reach: f64| affordable(reach, 1.0, first - looked(reach)).is_some();
+        let near_enough =
+            |reach: f64| affordable(recall, reach, 1.0, first - looked(reach)).is_some();
         if !near_enough(k) {
             return None;
         }
@@ -204,9 +206,18 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             }
         }
         scan.rank_lists(s);
-        let mut reach = scan.reach(&lists, (ask.k, ENOUGH), farthest, s)?;
+        let Reach {
+            rows: mut reach,
+            spread,
+        } = scan.reach(&lists, (ask.k, ENOUGH), farthest, s)?;
+        // What is missed is the farthest. Where those that pass are the farthest, too, less may be missed of all.
+        let recall = if spread < 1.0 {
+            1.0 - (1.0 - recall) * spread as f32
+        } else {
+            recall
+        };
         let share = scan.share(s);
-        let (effort, mut spent) = affordable(reach, share, first - looked(reach))?;
+        let (effort, mut spent) = affordable(recall, reach, share, first - looked(reach))?;
         spent += looked(reach);
         scan.ranked_lists(&lists, effort, s);
         let mut hits = scan.finish(stats);
@@ -218,7 +229,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             }
             // What was spent is lost: little more may be.
             reach = (k / passes).max(2.0 * reach).ceil();
-            let (effort, cost) = affordable(reach, share, AGAIN * exact - ranked - spent)?;
+            let (effort, cost) = affordable(recall, reach, share, AGAIN * exact - ranked - spent)?;
             spent += cost;
             let mut scan = self.begin(query, TopK::new(ask.k), ask);
             scan.ranked_lists(&lists, effort, s);

@@ -14,6 +14,8 @@ use crate::kernel::{level, select};
 const NEAREST_FIRST: usize = 8;
 /// Rows of each of a block's lists that are looked up to tell what part of them a filter admits.
 const SAMPLED: usize = 6;
+/// Rows that are spread evenly seem to be by so much less, as chance has it.
+const CHANCE: f64 = 0.15;
 /// Up to this many trees, all are searched whatever the budget.
 const FEW_TREES: usize = 16;
 
@@ -105,24 +107,29 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         (seen, admitted)
     }
 
-    /// Among how many of the nearest rows there are `k` that the filter admits: looks up those in the nearest of the ranked
-    /// lists until `enough` are admitted, or `k`. `None`: among more than `farthest`, as far as chance allows to tell.
+    /// Among how many of the nearest rows there are `k` that the filter admits, and what part of these they are spread over:
+    /// looks up those in the nearest of the ranked lists until `enough` are admitted, or `k`. `None`: among more than
+    /// `farthest`, as far as chance allows to tell.
     pub(super) fn reach(
         &self,
         lists: &View,
         (k, enough): (usize, usize),
         farthest: f64,
         s: &mut Scratch,
-    ) -> Option<f64> {
+    ) -> Option<Reach> {
         let ids = self.forest.ids();
         let (mut seen, mut admitted, mut walked) = (0usize, 0usize, 0);
-        // Where the last of k was. Those admitted may be the farthest of the rows near the query: then k of them reach farther
-        // than their part says.
-        let mut last = 0;
+        // Where the last of k was, and the sum of all places. Those admitted may be the farthest of the rows near the query:
+        // then k of them reach farther than their part says.
+        let (mut last, mut places) = (0, 0usize);
         let mut leaves = LEAVES;
-        let reach = |seen: usize, admitted: usize, last: usize| {
+        let reach = |seen: usize, admitted: usize, last: usize, places: usize| {
             let even = k as f64 * seen as f64 / (admitted as f64).max(0.5);
-            even.max(last as f64).ceil()
+            let mean = places as f64 / ((seen * admitted) as f64).max(1.0);
+            Reach {
+                rows: even.max(last as f64).ceil(),
+                spread: (2.0 * (1.0 - mean) + CHANCE).min(1.0),
+            }
         };
         loop {
             s.ranking.nearest(leaves, &mut s.leaves);
@@ -133,6 +140,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                         seen += 1;
                         if self.filter.admits(id) {
                             admitted += 1;
+                            places += seen;
                             if admitted == k {
                                 last = seen;
                             }
@@ -143,12 +151,12 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                     return None;
                 }
                 if admitted >= enough.max(k) {
-                    return Some(reach(seen, admitted, last));
+                    return Some(reach(seen, admitted, last, places));
                 }
             }
             walked = s.leaves.len();
             if walked >= s.ranking.len() || leaves > s.ranking.len() {
-                return Some(reach(seen, admitted, last));
+                return Some(reach(seen, admitted, last, places));
             }
             leaves = leaves.saturating_mul(4);
         }
@@ -313,6 +321,14 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         s.list = list;
         (looked, end - first)
     }
+}
+
+/// How far a search must look for the rows of a set.
+pub(super) struct Reach {
+    /// As far as this many rows of all.
+    pub(super) rows: f64,
+    /// The rows of the set are in this part of them, the farthest.
+    pub(super) spread: f64,
 }
 
 /// A list to be scanned.
