@@ -47,7 +47,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
     fn by_position(&self, among: &RowSet) -> f64 {
         let (rows, work) = (among.len() as f64, self.space.work() as f64);
         let held = CACHE / self.space.record() as f64;
-        rows * (18.0 + work / 28.0) + (rows - held).max(0.0) * (work / 16.0)
+        rows * (18.0 + work / 28.0) + (rows - held).max(0.0) * (20.0 + work / 8.0)
     }
 
     /// Nanoseconds to read the plane.
