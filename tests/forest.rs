@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashSet;
 use sqlite_annoy::forest::{
-    Budget, BuildOptions, Bytes, Forest, Hit, Scratch, VectorStore, Vectors, build,
+    Ask, Budget, BuildOptions, Bytes, Forest, Hit, Scratch, Stats, VectorStore, Vectors, build,
 };
 use sqlite_annoy::job::{Interrupted, Job};
 use sqlite_annoy::kernel::{ISA_VARIABLE, Level};
@@ -263,6 +263,28 @@ fn every_row_finds_itself_first_at_annoys_default_budget_for_any_number_of_trees
                     assert_eq!(hits[0].rowid, i as i64, "{metric:?}, {trees} trees");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn of_several_trees_two_leaves_are_searched_at_least_however_small_the_budget() {
+    let set = clustered(2500, 40, 11);
+    let none = FxHashSet::default();
+    let ask = Ask::nearest(10, &none);
+    for (trees, least) in [(1, 1), (2, 2), (9, 2)] {
+        let forest = set.build(Metric::Cosine, trees);
+        for i in (0..set.ids.len()).step_by(100) {
+            let mut stats = Stats::default();
+            let mut scratch = Scratch::default();
+            forest.search_with(
+                set.row(i),
+                Budget::SearchK(1),
+                &ask,
+                &mut scratch,
+                &mut stats,
+            );
+            assert_eq!(stats.leaves, least, "{trees} trees, row {i}");
         }
     }
 }

@@ -21,7 +21,8 @@ const FEW_TREES: usize = 16;
 
 impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// Whole leaves, nearest first, until `search_k` rows have been looked at; rows that several trees offer count
-    /// once, but no more than twice as many are offered.
+    /// once, but no more than twice as many are offered. Of several trees at least two leaves: a leaf may have more rows than
+    /// the budget, and alone it is all that one tree knows.
     pub(super) fn leaves(&mut self, search_k: usize, s: &mut Scratch) {
         let f = self.forest;
         // All trees while they are few. Of many, as many as half the leaves wanted: each further one hardly adds a
@@ -41,8 +42,9 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         }
         self.rank(leaves, s);
         let (mut looked, mut offered) = (0, 0);
-        let enough = |looked: usize, offered: usize| {
-            looked >= search_k || offered >= search_k.saturating_mul(2)
+        let at_least = f.trees().min(2);
+        let enough = |leaves: usize, looked: usize, offered: usize| {
+            leaves >= at_least && (looked >= search_k || offered >= search_k.saturating_mul(2))
         };
         let mut least = wanted * if several { 4 } else { 2 } + 8;
         let mut done = 0;
@@ -54,18 +56,18 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
                 std::mem::take(&mut s.order),
                 &mut s.places,
             );
-            for key in &order[done.min(order.len())..] {
+            for (key, leaves) in order[done.min(order.len())..].iter().zip(done + 1..) {
                 let (new, all) = self.leaf((key & 0xffff_ffff) as usize, several, s);
                 looked += new;
                 offered += all;
-                if enough(looked, offered) {
+                if enough(leaves, looked, offered) {
                     break;
                 }
             }
             let all = order.len() >= leaves || order.len() == done;
             done = order.len();
             s.order = order;
-            if all || enough(looked, offered) {
+            if all || enough(done, looked, offered) {
                 return;
             }
             least = done * 4;
