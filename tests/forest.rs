@@ -277,7 +277,7 @@ fn of_several_trees_two_leaves_are_searched_at_least_however_small_the_budget() 
         for i in (0..set.ids.len()).step_by(100) {
             let mut stats = Stats::default();
             let mut scratch = Scratch::default();
-            forest.search_with(
+            let _ = forest.search_with(
                 set.row(i),
                 Budget::SearchK(1),
                 &ask,
