@@ -12,8 +12,9 @@ use crate::kernel::{level, select};
 
 /// Lists that set the limit, nearest first; the others follow in the order of the file.
 const NEAREST_FIRST: usize = 8;
-/// Rows of each of a block's lists that are looked up to tell what part of them a filter admits.
-const SAMPLED: usize = 6;
+/// Lists of a block of which some rows are looked up to tell what part of them a filter admits, and how many rows of each.
+const SAMPLED_LISTS: usize = 4;
+const SAMPLED: usize = 24;
 /// Rows that are spread evenly seem to be by so much less, as chance has it.
 const CHANCE: f64 = 0.15;
 /// Up to this many trees, all are searched whatever the budget.
@@ -86,19 +87,27 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         directory.rank(&s.code, 2.0 * self.query.scale, &mut s.ranking);
     }
 
-    /// A few rows of the lists whose mean is the nearest: how many, and how many of them the filter admits. A small part of
-    /// what it takes to rank all lists.
+    /// A few rows of the nearest of those lists whose mean is the nearest: how many, and how many of them the filter admits. A
+    /// small part of what it takes to rank all lists.
     pub(super) fn sample(&self, lists: &View, s: &mut Scratch) -> (usize, usize) {
         let directory = self.forest.directory();
         let blocks = directory.leaves.leaves() / LANES;
-        s.scores.resize(directory.groups.leaves(), 0.0);
         let factor = 2.0 * self.query.scale;
+        s.scores.resize(directory.groups.leaves(), 0.0);
         codes::leaf_scores(level(), &directory.groups, &s.code, factor, &mut s.scores);
         let nearest = (0..blocks).min_by(|&a, &b| s.scores[a].total_cmp(&s.scores[b]));
+        let Some(first) = nearest.map(|block| block * LANES) else {
+            return (0, 0);
+        };
+        let mut scores = [0.0; LANES];
+        let block = self.forest.blocks(first, first + LANES);
+        codes::leaf_scores(level(), &block, &s.code, factor, &mut scores);
+        let mut leaves: [usize; LANES] = std::array::from_fn(|i| i);
+        leaves.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
         let ids = self.forest.ids();
         let (mut seen, mut admitted) = (0, 0);
-        for leaf in nearest.map_or(0..0, |nearest| nearest * LANES..(nearest + 1) * LANES) {
-            let rows = &lists.rows[lists.slots(leaf)];
+        for leaf in &leaves[..SAMPLED_LISTS] {
+            let rows = &lists.rows[lists.slots(first + leaf)];
             for &row in rows.iter().step_by((rows.len() / SAMPLED).max(1)) {
                 if let Some(&id) = ids.get(row as usize) {
                     seen += 1;
