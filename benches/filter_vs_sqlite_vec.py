@@ -28,10 +28,10 @@ milliseconds, medians:
 "Filtering"): the filter is applied to the hnsw.ef_search = 40 rows that the index has found, so 40 times the part that passes. Since
 0.8.0, hnsw.iterative_scan (off by default) goes on until there are enough, or hnsw.max_scan_tuples rows were visited.
 """
-import argparse, itertools, os, tempfile, time
+import itertools, os, tempfile, time
 
 import numpy as np
-from ann_vs_peers import glove
+from ann_vs_peers import arguments, data
 
 K = 10
 PARTS = (0.5, 0.1, 0.01, 0.001, 0.0001)
@@ -41,9 +41,7 @@ def unit(rows):
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--library", default="target/release/libsqlite_annoy")
-parser.add_argument("--npy", nargs=2)
+parser = arguments(__doc__)
 parser.add_argument("--db", help="kept from one run to the next")
 parser.add_argument("--queries", type=int, default=40)
 parser.add_argument("--pivots", type=int, default=10)
@@ -55,7 +53,7 @@ args = parser.parse_args()
 
 import apsw, sqlite_vec
 
-base, queries = (np.load(p).astype(np.float32) for p in args.npy) if args.npy else glove()[1:]
+_, base, queries = data(args)
 n, dim = base.shape
 near = unit(base.astype(np.float64))
 every, queries, of_query, ranks = queries, [], [], []

@@ -768,15 +768,19 @@ fn an_empty_table_is_indexed_and_filled_later() {
     );
 }
 
+/// A database in memory, and `aux` in the folder.
+fn beside_another(folder: &Folder) -> Connection {
+    let conn = common::memory();
+    let other = folder.0.join("other.db");
+    conn.execute("ATTACH ?1 AS aux", [other.to_str().unwrap()])
+        .unwrap();
+    conn
+}
+
 #[test]
 fn indexes_live_in_memory_temporary_and_attached_databases() {
     let folder = Folder::new("attached");
-    let conn = common::memory();
-    conn.execute(
-        "ATTACH ?1 AS aux",
-        [folder.0.join("other.db").to_str().unwrap()],
-    )
-    .unwrap();
+    let conn = beside_another(&folder);
     for schema in ["main", "temp", "aux"] {
         conn.execute_batch(&format!(
             "CREATE TABLE {schema}.t(id INTEGER PRIMARY KEY, v BLOB);
@@ -802,12 +806,7 @@ fn indexes_live_in_memory_temporary_and_attached_databases() {
 #[test]
 fn a_bare_name_means_the_index_that_sqlite_would_mean() {
     let folder = Folder::new("bare-names");
-    let conn = common::memory();
-    conn.execute(
-        "ATTACH ?1 AS aux",
-        [folder.0.join("other.db").to_str().unwrap()],
-    )
-    .unwrap();
+    let conn = beside_another(&folder);
     let found = || common::ids(&conn, "SELECT rowid FROM knn_annoy('ix', '[1, 0]', 1)");
     for (i, schema) in ["aux", "main", "temp"].into_iter().enumerate() {
         conn.execute_batch(&format!(

@@ -68,24 +68,23 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             + effort.kept as f64 * (6.0 + part * (20.0 + self.space.work() as f64 / 28.0))
     }
 
-    /// The nearest of those rows of a set ([`Ask::among`]) that a search with a promise finds; see the module page.
+    /// The nearest of those rows of a set that a search with a promise finds; see the module page.
     pub(super) fn search_among(
         &self,
         query: &[f32],
         recall: f32,
         ask: &Ask<'_>,
+        among: &RowSet,
         s: &mut Scratch,
         stats: &mut Stats,
     ) -> Vec<Hit> {
-        if query.len() == self.dim()
-            && let Some(among) = ask.among
-        {
+        if query.len() == self.dim() {
             let query = self.prepare(query, s);
             if let Some(hits) = self.lists_among(query, recall, ask, among, s, stats) {
                 return hits;
             }
-            if let Some(hits) = self.positions_among(query, ask, among, s, stats) {
-                return hits;
+            if self.few(among) {
+                return self.positions_among(query, ask, among, s, stats);
             }
         }
         self.exact_with(query, ask, s, stats)
@@ -100,10 +99,10 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         s: &mut Scratch,
         stats: &mut Stats,
     ) -> Option<Vec<Hit>> {
-        if query.len() != self.dim() || !self.few(among) {
-            return None;
-        }
-        self.positions_among(self.prepare(query, s), ask, among, s, stats)
+        (query.len() == self.dim() && self.few(among)).then(|| {
+            let query = self.prepare(query, s);
+            self.positions_among(query, ask, among, s, stats)
+        })
     }
 
     /// Whether the rows of a set are better looked at by their positions than with all others.
@@ -120,12 +119,9 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         among: &RowSet,
         s: &mut Scratch,
         stats: &mut Stats,
-    ) -> Option<Vec<Hit>> {
-        if !self.few(among) {
-            return None;
-        }
+    ) -> Vec<Hit> {
         if ask.k == 0 || self.is_empty() {
-            return Some(Vec::new());
+            return Vec::new();
         }
         let positions = self.positions(among);
         let best = TopK::within(ask.k, ask.within);
@@ -145,7 +141,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         stats.reranked += scan.scored;
         stats.bytes_read +=
             scan.by_code * (self.space.stride() as u64 + 12) + scan.scored * self.vector_bytes();
-        Some(scan.best.into_sorted())
+        scan.best.into_sorted()
     }
 
     /// Approximate search among the rows of a set; `None`: an exact one is as cheap.

@@ -1,6 +1,6 @@
 //! Which rows an approximate search looks at: leaves near the query, or lists near the query.
 
-use super::directory::nearest;
+use super::directory::{Ranking, nearest};
 use super::format::Kind;
 use super::hardness::{self, LEAVES};
 use super::lists::View;
@@ -176,15 +176,15 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
     /// What share of the mean work the query deserves, its lists ranked.
     pub(super) fn share(&self, s: &mut Scratch) -> f64 {
         const MEAN: usize = 1 << 16;
-        let Scratch {
-            ranking, leaves, ..
-        } = s;
-        ranking.nearest(LEAVES, leaves);
-        let at = hardness::at(leaves.len(), |i| {
-            self.query.square + ranking.score(leaves[i])
-        });
-        let hardness = &self.forest.layout.header.hardness;
-        hardness.share(MEAN, &at) as f64 / MEAN as f64
+        s.ranking.nearest(LEAVES, &mut s.leaves);
+        self.deserved(MEAN, &s.ranking, &s.leaves) as f64 / MEAN as f64
+    }
+
+    /// How many slots the query deserves when others get `mean`; the nearest of the ranked lists are in order ([`hardness`]).
+    fn deserved(&self, mean: usize, ranking: &Ranking, leaves: &[u32]) -> usize {
+        let squared = |i: usize| self.query.square + ranking.score(leaves[i]);
+        let at = hardness::at(leaves.len(), squared);
+        self.forest.layout.header.hardness.share(mean, &at)
     }
 
     /// [`Scan::lists`], ranked.
@@ -213,9 +213,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         let enough = |slots: usize| LEAVES.max(slots / each * 9 / 8 + 8);
         let mut least = enough(effort.slots);
         ranking.nearest(least, leaves);
-        let squared = |i: usize| self.query.square + ranking.score(leaves[i]);
-        let at = hardness::at(leaves.len(), squared);
-        let slots = f.layout.header.hardness.share(effort.slots, &at);
+        let slots = self.deserved(effort.slots, ranking, leaves);
         let taken = loop {
             let (mut sum, mut taken) = (0, 0);
             while sum < slots && taken < leaves.len() {

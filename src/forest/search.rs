@@ -120,8 +120,8 @@ impl<B: AsRef<[u8]>> Forest<B> {
             Budget::Recall(recall) => recall,
             Budget::Default => DEFAULT_RECALL,
         };
-        if ask.among.is_some() {
-            return self.search_among(query, recall, ask, scratch, stats);
+        if let Some(among) = ask.among {
+            return self.search_among(query, recall, ask, among, scratch, stats);
         }
         if let (Some(effort), Some(lists)) = (self.effort(recall, k), self.lists()) {
             let hits = self.scan(query, ask, scratch, stats, |scan, s| {

@@ -462,16 +462,25 @@ pub(super) fn column_now(conn: &Connection, index: &IndexName) -> Result<Option<
 
 /// The name that follows a mark.
 fn name_now(conn: &Connection, index: &IndexName, mark: &str) -> Result<Option<String>> {
-    let sql: Option<String> = conn
-        .prepare_cached(&format!(
-            "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
-            quote(&index.schema)
-        ))?
-        .query_row([format!("{}{}", index.name, TRIGGERS[1])], |row| row.get(0))
-        .optional()?;
+    let sql = trigger_sql(conn, index, TRIGGERS[1])?;
     Ok(sql
         .as_deref()
         .and_then(|sql| unquote(sql.split_once(mark)?.1)))
+}
+
+/// One of the triggers, as the schema has it now; `None`: it is gone.
+pub(super) fn trigger_sql(
+    conn: &Connection,
+    index: &IndexName,
+    suffix: &str,
+) -> Result<Option<String>> {
+    let sql = format!(
+        "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
+        quote(&index.schema)
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let sql = statement.query_row([format!("{}{suffix}", index.name)], |row| row.get(0));
+    Ok(sql.optional()?)
 }
 
 /// Plain SQL, so that any program that writes to the table runs them.

@@ -8,8 +8,9 @@
 
 use anyhow::{Result, anyhow};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Rows, params_from_iter};
+use rusqlite::{Connection, Rows, params_from_iter};
 
+use super::catalog::trigger_sql;
 use super::names::{IndexName, TRIGGERS};
 use crate::sql::quote;
 use crate::sql::source::{self, Source};
@@ -30,13 +31,7 @@ const OF_TIME: [&str; 7] = [
 pub(super) const AROUND_FILTER: [&str; 2] = ["/* where: */ ", "\n/* :where */"];
 
 pub(super) fn filter_now(conn: &Connection, index: &IndexName) -> Result<Option<String>> {
-    let sql: Option<String> = conn
-        .prepare_cached(&format!(
-            "SELECT sql FROM {}.sqlite_schema WHERE type = 'trigger' AND name = ?1",
-            quote(&index.schema)
-        ))?
-        .query_row([format!("{}{}", index.name, TRIGGERS[0])], |row| row.get(0))
-        .optional()?;
+    let sql = trigger_sql(conn, index, TRIGGERS[0])?;
     let between = |sql: &str| {
         let (_, rest) = sql.split_once(AROUND_FILTER[0])?;
         Some(rest.rsplit_once(AROUND_FILTER[1])?.0.to_owned())
