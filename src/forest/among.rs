@@ -18,7 +18,7 @@ use super::filter::RowSet;
 use super::format::Kind;
 use super::lists::View;
 use super::near::Reach;
-use super::score::{CHUNK, Query};
+use super::score::{FIRST_CHUNK, Query};
 use super::search::{Effort, Scratch};
 use super::topk::{Hit, TopK};
 use crate::kernel::scan::BLOCK;
@@ -127,8 +127,19 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         let best = TopK::within(ask.k, ask.within);
         let mut scan = self.begin(query, best, ask);
         if scan.has_code() {
-            for part in positions.chunks(CHUNK) {
-                scan.some(part, s);
+            // Some from everywhere, for the limit; then the others.
+            let step = positions.len().div_ceil(FIRST_CHUNK);
+            if step > 1 {
+                let is_first = |i: usize| i.is_multiple_of(step);
+                let part = |first: bool| {
+                    let those = positions.iter().enumerate();
+                    let those = those.filter(move |&(i, _)| is_first(i) == first);
+                    those.map(|(_, &p)| p).collect::<Vec<u32>>()
+                };
+                scan.some(&part(true), s);
+                scan.some(&part(false), s);
+            } else {
+                scan.some(&positions, s);
             }
         } else {
             positions.iter().for_each(|&p| scan.wait(p));
@@ -247,7 +258,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             let at = among.ids().iter().map(|&id| id.wrapping_sub(first) as u64);
             positions.extend(at.filter(|&at| at < n).map(|at| by_id[at as usize]));
             positions.retain(|&p| (p as usize) < ids.len());
-            positions.sort_unstable();
+            in_order(&mut positions, ids.len());
             return positions;
         }
         let (mut from, mut before) = (0, None);
@@ -279,7 +290,27 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             }
         }
         positions.retain(|&p| (p as usize) < ids.len());
-        positions.sort_unstable();
+        in_order(&mut positions, ids.len());
         positions
+    }
+}
+
+/// Sorts positions below `n`, all different.
+fn in_order(positions: &mut Vec<u32>, n: usize) {
+    // Bits are faster unless there are too many of them.
+    if n / 1024 > positions.len() {
+        positions.sort_unstable();
+        return;
+    }
+    let mut bits = vec![0u64; n.div_ceil(64)];
+    for &p in positions.iter() {
+        bits[p as usize / 64] |= 1 << (p % 64);
+    }
+    positions.clear();
+    for (at, mut word) in (0u32..).step_by(64).zip(bits) {
+        while word != 0 {
+            positions.push(at + word.trailing_zeros());
+            word &= word - 1;
+        }
     }
 }

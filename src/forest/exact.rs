@@ -36,7 +36,7 @@ use super::file::Forest;
 use super::filter::{Filter, RowSet};
 use super::format::Kind;
 use super::originals::{Originals, VectorStore};
-use super::score::{CHUNK, Scan};
+use super::score::Scan;
 use super::search::Scratch;
 use super::topk::{Hit, TopK};
 use crate::kernel::dispatch::prefetch;
@@ -288,9 +288,7 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
             self.kept.retain(|&p| self.scan.admits(p));
             self.filtered += (before - self.kept.len()) as u64;
         }
-        for part in self.kept.chunks(CHUNK) {
-            self.scan.some(part, self.s);
-        }
+        self.scan.some(&self.kept, self.s);
         self.kept.clear();
     }
 

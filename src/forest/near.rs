@@ -4,7 +4,7 @@ use super::directory::{Ranking, nearest};
 use super::format::Kind;
 use super::hardness::{self, LEAVES};
 use super::lists::View;
-use super::score::{CHUNK, Scan};
+use super::score::Scan;
 use super::search::{Effort, Scratch};
 use crate::kernel::codes::{self, LANES};
 use crate::kernel::scan::{ScanQuery, survivors};
@@ -258,9 +258,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         self.leaves += s.first_look.lists.len() as u64;
         self.codes += s.first_look.scanned;
         let list = std::mem::take(&mut s.list);
-        for part in list.chunks(CHUNK) {
-            self.some(part, s);
-        }
+        self.some(&list, s);
         s.list = list;
     }
 
@@ -323,9 +321,7 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
             let list = &lists[(tree - 1) * n..][..n];
             list[first..end].iter().copied().for_each(&mut take);
         }
-        for part in list.chunks(CHUNK) {
-            self.some(part, s);
-        }
+        self.some(&list, s);
         let looked = list.len();
         s.list = list;
         (looked, end - first)

@@ -22,6 +22,7 @@ use super::filter::Filter;
 use super::format::Kind;
 use super::originals::{Originals, VectorStore};
 use super::search::Scratch;
+use super::space::Factors;
 use super::topk::{Hit, TopK};
 use crate::kernel::bound::{self, Bound, Chunk, Slack};
 use crate::kernel::codes;
@@ -30,7 +31,10 @@ use crate::kernel::{kernels, level};
 use crate::vector::{Metric, exact};
 
 /// Rows handled at a time: the buffers stay in the first cache.
-pub(super) const CHUNK: usize = 256;
+const CHUNK: usize = 256;
+/// Rows handled at a time while there are fewer than k hits: the nearest of more rows make a better limit. The buffers stay in the
+/// second cache.
+pub(super) const FIRST_CHUNK: usize = 8192;
 /// Rows scored at once.
 pub(super) const EIGHT: usize = 8;
 
@@ -64,7 +68,7 @@ pub(super) struct Scan<'a, B: AsRef<[u8]>> {
     pub(super) scored: u64,
 }
 
-impl<B: AsRef<[u8]>> Scan<'_, B> {
+impl<'a, B: AsRef<[u8]>> Scan<'a, B> {
     /// Whether the codes say anything about this query.
     pub(super) fn has_code(&self) -> bool {
         self.query.error < f32::INFINITY
@@ -72,99 +76,112 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
 
     /// Consecutive rows.
     pub(super) fn range(&mut self, from: usize, to: usize, s: &mut Scratch) {
-        let f = self.forest;
-        let width = f.space.record();
-        let records: &[u8] = f.section(Kind::Codes);
+        let (width, records) = self.records();
         let mut at = from;
         while at < to {
             let n = CHUNK.min(to - at);
-            s.dots.resize(n, 0);
             let some = &records[at * width..][..n * width];
+            s.dots.resize(n, 0);
             codes::row_dots(level(), some, width, &s.query, &mut s.dots);
-            self.rows(n, |i| (at + i) as u32, s);
+            let row = |i: usize| &some[i * width..][..width];
+            s.gathered.iter_mut().for_each(Vec::clear);
+            factors((0..n).map(row), &mut s.gathered);
+            self.chunk(|i| (at + i) as u32, s);
             at += n;
         }
     }
 
-    /// Rows anywhere, at most a chunk of them.
-    pub(super) fn some(&mut self, positions: &[u32], s: &mut Scratch) {
-        let f = self.forest;
-        let (records, width) = (f.section(Kind::Codes), f.space.record());
-        s.dots.resize(positions.len(), 0);
-        codes::gather_dots(level(), records, width, positions, &s.query, &mut s.dots);
-        self.rows(positions.len(), |i| positions[i], s);
+    /// Rows anywhere.
+    pub(super) fn some(&mut self, mut positions: &[u32], s: &mut Scratch) {
+        let (width, records) = self.records();
+        let row = |&p: &u32| &records[p as usize * width..][..width];
+        while !positions.is_empty() {
+            let n = if self.missing() > 0 {
+                FIRST_CHUNK
+            } else {
+                CHUNK
+            };
+            let (some, rest) = positions.split_at(n.min(positions.len()));
+            s.dots.resize(some.len(), 0);
+            s.gathered.iter_mut().for_each(Vec::clear);
+            // What has been gathered is in the first cache when the factors are read.
+            for (some, dots) in some.chunks(CHUNK).zip(s.dots.chunks_mut(CHUNK)) {
+                codes::gather_dots(level(), records, width, some, &s.query, dots);
+                factors(some.iter().map(row), &mut s.gathered);
+            }
+            self.chunk(|i| some[i], s);
+            positions = rest;
+        }
     }
 
-    /// `n` rows whose dot products have been computed.
-    fn rows(&mut self, n: usize, position: impl Fn(usize) -> u32, s: &mut Scratch) {
-        let [scale, norm, error] = &mut s.gathered;
-        scale.clear();
-        norm.clear();
-        error.clear();
-        for i in 0..n {
-            let (_, f) = self.forest.code(position(i) as usize);
-            scale.push(f.scale);
-            norm.push(f.norm);
-            error.push(f.error);
+    /// The codes of all rows, and the bytes of each.
+    fn records(&self) -> (usize, &'a [u8]) {
+        let f = self.forest;
+        (f.space.record(), f.section(Kind::Codes))
+    }
+
+    /// How many hits are missing before there is a limit.
+    fn missing(&self) -> usize {
+        if self.best.limit() == f64::INFINITY {
+            self.best.k().saturating_sub(self.best.len() + self.waiting)
+        } else {
+            0
         }
+    }
+
+    /// Scores those rows of a chunk, whose dot products and factors have been gathered, that the bound does not leave out.
+    fn chunk(&mut self, position: impl Fn(usize) -> u32, s: &mut Scratch) {
+        let Scratch {
+            dots,
+            gathered: [scale, norm, error],
+            near,
+            kept,
+            ..
+        } = s;
         let chunk = Chunk {
-            dots: &s.dots,
+            dots,
             scale,
             norm,
             error,
         };
-        self.chunk(&chunk, position, &mut s.near, &mut s.kept);
-    }
-
-    /// Scores those rows of a chunk that the bound does not leave out.
-    fn chunk(
-        &mut self,
-        chunk: &Chunk,
-        position: impl Fn(usize) -> u32,
-        near: &mut Vec<(f32, u32)>,
-        kept: &mut Vec<u32>,
-    ) {
         self.by_code += chunk.dots.len() as u64;
-        let missing = if self.best.limit() == f64::INFINITY {
-            self.best.k().saturating_sub(self.best.len() + self.waiting)
-        } else {
-            0
-        };
-        if missing == 0 {
-            if self.best.len() < self.best.k() {
-                self.flush();
-            }
-            kept.clear();
-            bound::within(level(), &self.bound(), chunk, kept);
-            for &i in kept.iter() {
-                self.wait(position(i as usize));
-            }
-            return;
-        }
-        // There are fewer than k hits: score the rows with the nearest codes first, so that the bound bites from the
-        // first chunk on.
-        let twice_scale = 2.0 * self.query.scale;
+        kept.clear();
         near.clear();
-        near.extend((0..chunk.dots.len()).map(|i| {
-            let product = twice_scale * (chunk.scale[i] * chunk.dots[i] as f32);
-            (chunk.norm[i] - product, i as u32)
-        }));
-        if missing < near.len() {
-            near.select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
+        // While there are fewer than k hits, the rows with the nearest codes come first, so that the bound bites as soon as it can.
+        let mut first = 0;
+        if self.missing() > 0 {
+            let twice_scale = 2.0 * self.query.scale;
+            near.extend((0..chunk.dots.len()).map(|i| {
+                let product = twice_scale * (chunk.scale[i] * chunk.dots[i] as f32);
+                (chunk.norm[i] - product, i as u32)
+            }));
+            // The filter may leave some of them out.
+            while self.missing() > 0 && first < near.len() {
+                let (rest, missing) = (&mut near[first..], self.missing());
+                if missing < rest.len() {
+                    rest.select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
+                }
+                for &(_, i) in rest.iter().take(missing) {
+                    self.wait(position(i as usize));
+                }
+                first += missing.min(rest.len());
+            }
+            if first == near.len() {
+                return;
+            }
+            near.truncate(first);
+            near.sort_unstable_by_key(|&(_, i)| i);
         }
-        for &(_, i) in near.iter().take(missing) {
-            self.wait(position(i as usize));
-        }
-        if missing < near.len() {
+        if self.best.len() < self.best.k() {
             self.flush();
         }
-        let bound = self.bound();
-        for &(_, i) in near.iter().skip(missing) {
-            let i = i as usize;
-            if bound.excess(chunk.dots[i], chunk.scale[i], chunk.norm[i], chunk.error[i]) > 0.0 {
-                continue;
+        bound::within(level(), &self.bound(), &chunk, kept);
+        let mut scored = near.iter().map(|&(_, i)| i).peekable();
+        for &i in kept.iter() {
+            while scored.next_if(|&before| before < i).is_some() {}
+            if scored.peek() != Some(&i) {
+                self.wait(position(i as usize));
             }
-            self.wait(position(i));
         }
     }
 
@@ -276,5 +293,18 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         for p in 0..self.forest.len() {
             self.wait(p as u32);
         }
+    }
+}
+
+/// Appends what stands beside the codes of these records: scales, norms, errors.
+#[inline]
+fn factors<'a>(records: impl Iterator<Item = &'a [u8]>, to: &mut [Vec<f32>; 3]) {
+    let [scales, norms, errors] = to;
+    for record in records {
+        let at = record.len() - size_of::<Factors>();
+        let f: Factors = bytemuck::pod_read_unaligned(&record[at..]);
+        scales.push(f.scale);
+        norms.push(f.norm);
+        errors.push(f.error);
     }
 }

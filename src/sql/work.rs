@@ -28,15 +28,17 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// How often a line goes to SQLite's log when no bar is shown.
 const LOG: Duration = Duration::from_secs(10);
 
-/// The number of threads that an option asks for; 0 asks for all there are.
+/// The number of threads that an option asks for; 0 asks for one for each processor.
+///
+/// No answer depends on their number, so one that asks for hundreds on a machine with a few processors gets 64.
 pub(crate) fn threads(option: usize) -> usize {
+    // Asked once: the system reads files to answer, in the time of a small search.
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    let processors =
+        *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
     match option {
-        0 => {
-            // Asked once: the system reads files to answer, in the time of a small search.
-            static ALL: OnceLock<usize> = OnceLock::new();
-            *ALL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
-        }
-        n => n,
+        0 => processors,
+        n => n.min(processors.max(64)),
     }
 }
 
