@@ -30,9 +30,7 @@ const DENSER: f64 = 1.5;
 /// The sample counts with the part of all rows, as if that were so many rows more.
 const BEFORE: f64 = 64.0;
 /// To take the sample and to rank the lists may cost this part of an exact search.
-const LOOK: f64 = 0.3;
-/// What costs this part of it at most need not be thought about.
-const LITTLE: f64 = 0.1;
+const LOOK: f64 = 0.15;
 /// All that lists cost may be this part of it, by a guess that may be wrong.
 const FIRST: f64 = 0.75;
 /// All scans together, when one has found too few rows.
@@ -40,7 +38,7 @@ const AGAIN: f64 = 1.0;
 /// Bytes of the second cache.
 const CACHE: f64 = 1e6;
 /// Nanoseconds to take the sample, and to look a row up.
-const SAMPLE: f64 = 1500.0;
+const SAMPLE: f64 = 3000.0;
 const LOOKUP: f64 = 3.0;
 
 impl<B: AsRef<[u8]> + Sync> Forest<B> {
@@ -197,21 +195,21 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         if !near_enough(k) {
             return None;
         }
-        let mut farthest = k;
-        while farthest < all && near_enough(1.2 * farthest) {
-            farthest *= 1.2;
-        }
         let mut scan = self.begin(query, TopK::new(ask.k), ask);
         if !scan.has_code() {
             return None;
         }
-        if !ask.scan_lists && ranked + looked(farthest) > LITTLE * exact {
+        if !ask.scan_lists {
             let (seen, admitted) = scan.sample(&lists, s);
             let before = BEFORE * (among.len() as f64 / all).min(1.0);
             let part = (admitted as f64 + before) / (seen as f64 + BEFORE);
-            if k / part > DENSER * farthest {
+            if !near_enough((k / part / DENSER).clamp(k, all)) {
                 return None;
             }
+        }
+        let mut farthest = k;
+        while farthest < all && near_enough(1.2 * farthest) {
+            farthest *= 1.2;
         }
         scan.rank_lists(s);
         let Reach {
