@@ -26,10 +26,10 @@ use crate::kernel::scan::BLOCK;
 /// So many rows of the set are looked for around the query, or `k`: then what part they are there is known to a quarter.
 const ENOUGH: usize = 16;
 /// A set may be so many times as dense at the query as a sample of the rows around it says.
-const DENSER: f64 = 1.5;
+const DENSER: f64 = 1.2;
 /// The sample counts with the part of all rows, as if that were so many rows more.
 const BEFORE: f64 = 64.0;
-/// To take the sample and to rank the lists may cost this part of an exact search.
+/// To take the sample may cost this part of an exact search.
 const LOOK: f64 = 0.15;
 /// All that lists cost may be this part of it, by a guess that may be wrong.
 const FIRST: f64 = 0.75;
@@ -185,10 +185,10 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
         let looked = |reach: f64| LOOKUP * reach * (ask.k.max(ENOUGH) as f64 / k);
         // To take a sample, to rank the lists and to look around costs something, too: only if that is not much, and if it
         // would pay were every row near the query in the set, and if some of those around there are.
-        let ranked = self.to_rank();
-        if SAMPLE + ranked > LOOK * exact {
+        if SAMPLE > LOOK * exact {
             return None;
         }
+        let ranked = self.to_rank();
         let first = FIRST * exact - ranked;
         let near_enough =
             |reach: f64| affordable(recall, reach, 1.0, first - looked(reach)).is_some();

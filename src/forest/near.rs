@@ -7,6 +7,7 @@ use super::lists::View;
 use super::score::Scan;
 use super::search::{Effort, Scratch};
 use crate::kernel::codes::{self, LANES};
+use crate::kernel::dispatch::prefetch;
 use crate::kernel::scan::{ScanQuery, survivors};
 use crate::kernel::{level, select};
 
@@ -104,18 +105,23 @@ impl<B: AsRef<[u8]>> Scan<'_, B> {
         codes::leaf_scores(level(), &block, &s.code, factor, &mut scores);
         let mut leaves: [usize; LANES] = std::array::from_fn(|i| i);
         leaves.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        // The rowids are all over the file: they are sent for before the first is wanted.
         let ids = self.forest.ids();
-        let (mut seen, mut admitted) = (0, 0);
+        s.list.clear();
         for leaf in &leaves[..SAMPLED_LISTS] {
             let rows = &lists.rows[lists.slots(first + leaf)];
             for &row in rows.iter().step_by((rows.len() / SAMPLED).max(1)) {
-                if let Some(&id) = ids.get(row as usize) {
-                    seen += 1;
-                    admitted += usize::from(self.filter.admits(id));
+                if let Some(id) = ids.get(row as usize..=row as usize) {
+                    prefetch(bytemuck::cast_slice(id));
+                    s.list.push(row);
                 }
             }
         }
-        (seen, admitted)
+        let admitted = s
+            .list
+            .iter()
+            .filter(|&&row| self.filter.admits(ids[row as usize]));
+        (s.list.len(), admitted.count())
     }
 
     /// Among how many of the nearest rows there are `k` that the filter admits, and what part of these they are spread over:
