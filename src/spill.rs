@@ -8,6 +8,9 @@
 //! A page that is not there brings its surroundings along, megabytes of them on some systems. That is what work in order wants,
 //! and ruin for work in any order under a limit that counts pages of files: each page throws out a thousand others. Such work
 //! says so ([`Array::scatter`]), and asks for what it will need before it needs it ([`Array::bring`], [`Array::bring_rows`]).
+//!
+//! What is only copied is read and written ([`Array::read`], [`Array::write`]) instead of looked at: each page that has been looked
+//! at through a map is a fault, and interrupts all processors when it is to be written or taken away.
 
 #![allow(unsafe_code)]
 
@@ -105,7 +108,16 @@ pub enum Array<'a, T> {
     /// In memory.
     Memory(Vec<T>),
     /// In a file.
-    File(MmapMut, usize),
+    File(Mapped, usize),
+}
+
+/// A file without a name, and its map.
+#[derive(Debug)]
+pub struct Mapped {
+    map: MmapMut,
+    /// Of systems whose maps and reads are of the same pages.
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    file: File,
 }
 
 impl<T> Default for Array<'_, T> {
@@ -125,7 +137,7 @@ impl<T: Pod> Array<'_, T> {
                 all.try_reserve(more.len()).context("not enough memory")?;
                 all.extend_from_slice(more);
             }
-            Array::File(map, len) => {
+            Array::File(Mapped { map, .. }, len) => {
                 let room = bytemuck::cast_slice_mut::<u8, T>(map).get_mut(*len..*len + more.len());
                 room.context("there are more rows than were counted before")?
                     .copy_from_slice(more);
@@ -146,15 +158,51 @@ impl<T: Pod> Array<'_, T> {
     /// Those of the disk.
     pub(crate) fn flush(&self) -> Result<()> {
         match self {
-            Array::File(map, _) => flush(map, 0..map.len()),
+            Array::File(Mapped { map, .. }, _) => flush(map, 0..map.len()),
             _ => Ok(()),
         }
+    }
+
+    /// Copies the numbers from place `at` on.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn read(&self, at: usize, out: &mut [T]) -> Result<()> {
+        let these = at..at + out.len();
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        if let Array::File(Mapped { file, .. }, len) = self {
+            use std::os::unix::fs::FileExt;
+            assert!(these.end <= *len);
+            return file
+                .read_exact_at(bytemuck::cast_slice_mut(out), offset::<T>(at))
+                .context("cannot read a temporary file");
+        }
+        out.copy_from_slice(&self[these]);
+        Ok(())
+    }
+
+    /// Puts numbers at place `at` and those after it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn write(&mut self, at: usize, numbers: &[T]) -> Result<()> {
+        let these = at..at + numbers.len();
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        if let Array::File(Mapped { file, .. }, len) = self {
+            use std::os::unix::fs::FileExt;
+            assert!(these.end <= *len);
+            return file
+                .write_all_at(bytemuck::cast_slice(numbers), offset::<T>(at))
+                .context("cannot write a temporary file");
+        }
+        self[these].copy_from_slice(numbers);
+        Ok(())
     }
 
     /// Asks the system to read these from the disk now: they are about to be used in any order.
     pub(crate) fn bring(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Array::File(map, len) = self {
+        if let Array::File(Mapped { map, .. }, len) = self {
             let end = range.end.min(*len);
             let range = range.start.min(end) * size_of::<T>()..end * size_of::<T>();
             // Advice: nothing depends on it.
@@ -178,7 +226,7 @@ impl<T: Pod> Array<'_, T> {
     /// Whether the numbers will be read and written in any order, or (as at first) in their own.
     pub(crate) fn scatter(&self, in_any_order: bool) {
         #[cfg(unix)]
-        if let Array::File(map, _) = self {
+        if let Array::File(Mapped { map, .. }, _) = self {
             // Advice again.
             let _ = map.advise(if in_any_order {
                 memmap2::Advice::Random
@@ -198,7 +246,7 @@ impl<T: Pod> Deref for Array<'_, T> {
         match self {
             Array::Borrowed(all) => all,
             Array::Memory(all) => all,
-            Array::File(map, len) => &bytemuck::cast_slice(map)[..*len],
+            Array::File(Mapped { map, .. }, len) => &bytemuck::cast_slice(map)[..*len],
         }
     }
 }
@@ -212,9 +260,14 @@ impl<T: Pod> DerefMut for Array<'_, T> {
         match self {
             Array::Borrowed(_) => &mut [],
             Array::Memory(all) => all,
-            Array::File(map, len) => &mut bytemuck::cast_slice_mut(map)[..*len],
+            Array::File(Mapped { map, .. }, len) => &mut bytemuck::cast_slice_mut(map)[..*len],
         }
     }
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn offset<T>(at: usize) -> u64 {
+    (at * size_of::<T>()) as u64
 }
 
 fn flush(map: &MmapMut, range: Range<usize>) -> Result<()> {
@@ -223,7 +276,7 @@ fn flush(map: &MmapMut, range: Range<usize>) -> Result<()> {
 }
 
 /// A map of `bytes` zeros in a new file.
-fn map(folder: &Path, bytes: usize) -> Result<MmapMut> {
+fn map(folder: &Path, bytes: usize) -> Result<Mapped> {
     let file = nameless(folder)?;
     allocate(&file, bytes as u64).with_context(|| {
         format!(
@@ -231,7 +284,11 @@ fn map(folder: &Path, bytes: usize) -> Result<MmapMut> {
             folder.display()
         )
     })?;
-    map_file(&file).context("cannot map a temporary file")
+    Ok(Mapped {
+        map: map_file(&file).context("cannot map a temporary file")?,
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        file,
+    })
 }
 
 /// Maps a file that [`nameless`] has made.

@@ -135,19 +135,45 @@ impl Centroids {
         Self::new(&points, work)
     }
 
+    /// To look for the leaves near each leaf. `means` are those of the blocks.
+    pub(crate) fn neighbours<'a>(&'a self, means: &'a Self) -> Neighbours<'a> {
+        Neighbours {
+            leaves: self,
+            means,
+            over: means.means(),
+        }
+    }
+}
+
+/// Leaves, and the means of their blocks and of the blocks of these.
+#[derive(Debug)]
+pub(crate) struct Neighbours<'a> {
+    leaves: &'a Centroids,
+    means: &'a Centroids,
+    over: Centroids,
+}
+
+impl Neighbours<'_> {
     /// For leaf `leaf`: itself and the leaves nearest to it, about `many`, in order of number.
-    pub(crate) fn near(&self, means: &Self, leaf: usize, many: usize) -> Vec<u32> {
+    pub(crate) fn of(&self, leaf: usize, many: usize) -> Vec<u32> {
+        let all = self.leaves;
         let (block, lane) = (leaf / LANES, leaf % LANES);
-        let codes = &self.codes[block * LANES * self.stride..][..LANES * self.stride];
-        let code: Vec<u8> = (0..self.stride)
+        let codes = &all.codes[block * LANES * all.stride..][..LANES * all.stride];
+        let code: Vec<u8> = (0..all.stride)
             .map(|k| (i32::from(codes[k / 4 * 64 + lane * 4 + k % 4]) + 128) as u8)
             .collect();
-        let mut ranking = Ranking::default();
+        let (mut ranking, factor) = (Ranking::default(), 2.0 * all.scale[leaf]);
         Directory {
-            leaves: self.blocks(),
-            groups: means.blocks(),
+            leaves: all.blocks(),
+            groups: self.means.blocks(),
         }
-        .rank_some(&code, 2.0 * self.scale[leaf], MOST_BLOCKS, &mut ranking);
+        .rank_near(
+            &self.over.blocks(),
+            &code,
+            factor,
+            MOST_BLOCKS,
+            &mut ranking,
+        );
         let mut candidates = Vec::new();
         ranking.nearest(many, &mut candidates);
         let mut near: Vec<u32> = candidates
@@ -160,5 +186,51 @@ impl Centroids {
         near.sort_unstable();
         near.dedup();
         near
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forest::random::Random;
+
+    #[test]
+    fn leaves_near_a_leaf_are_found_where_there_are_too_many_to_look_at_all() {
+        let (leaves, work) = (80_000, 16);
+        let mut random = Random::new(3, 0);
+        // As a tree of cuts orders them: each power of four side by side around a point of their own.
+        let (mut points, mut above) = (vec![0.0f32; leaves * work], vec![0.0f32; work * 9]);
+        for (leaf, point) in points.chunks_exact_mut(work).enumerate() {
+            for depth in 0..9 {
+                if leaf % (1 << (16 - 2 * depth)) == 0 {
+                    let from = above[work * depth.max(1) - work..][..work].to_vec();
+                    let wide = 0.8f32.powi(depth as i32);
+                    for (to, from) in above[work * depth..][..work].iter_mut().zip(from) {
+                        *to = from * f32::from(depth > 0) + wide * random.normal();
+                    }
+                }
+            }
+            point.copy_from_slice(&above[work * 8..]);
+        }
+        let centroids = Centroids::new(&points, work);
+        let means = centroids.means();
+        assert!(means.blocks().leaves() > 4 * MOST_BLOCKS);
+        let neighbours = centroids.neighbours(&means);
+        let mut found = 0;
+        for leaf in (0..leaves).step_by(leaves / 50) {
+            let near = neighbours.of(leaf, 256);
+            assert!(near.is_sorted() && near.contains(&(leaf as u32)));
+            assert!((256..=257).contains(&near.len()));
+            let own = &points[leaf * work..][..work];
+            let distance = |other: &[f32]| -> f32 {
+                own.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum()
+            };
+            let mut all: Vec<f32> = points.chunks_exact(work).map(distance).collect();
+            let of_near = near.iter().map(|&l| all[l as usize]).collect::<Vec<_>>();
+            all.sort_unstable_by(f32::total_cmp);
+            found += of_near.iter().filter(|&&d| d <= all[255]).count();
+        }
+        let share = found as f64 / (50.0 * 256.0);
+        assert!(share > 0.95, "{share} of the nearest leaves");
     }
 }

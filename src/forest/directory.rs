@@ -5,6 +5,9 @@
 //! of the nearest blocks are ranked themselves. A search, its calibration and the build ask the same directory, so what
 //! the first step overlooks is part of the recall that was measured.
 //!
+//! A build asks for the leaves around each leaf. It has a third step above these two ([`Directory::rank_near`]), or its time would
+//! grow with the square of the rows where there are millions.
+//!
 //! Cost: a multiply-add of bytes for each dimension of a mean, and of each leaf in the blocks that are left.
 
 use crate::kernel::codes::{self, Blocks, LANES};
@@ -12,6 +15,8 @@ use crate::kernel::{level, select};
 
 /// Up to this many blocks all leaves are ranked.
 const FEW: usize = 16;
+/// A build ranks the means of this many times as many blocks as it wants, or of all if they are fewer.
+const MANY: usize = 4;
 
 /// The leaves of one tree and the means of their blocks.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +31,8 @@ pub(crate) struct Directory<'a> {
 pub(crate) struct Ranking {
     /// Blocks whose leaves are candidates, ascending.
     blocks: Vec<u32>,
+    /// Blocks of means that were looked at, ascending.
+    groups: Vec<u32>,
     scores: Vec<f32>,
     means: Vec<f32>,
     places: Vec<u32>,
@@ -35,23 +42,68 @@ pub(crate) struct Ranking {
 impl Directory<'_> {
     /// Ranks leaves for the code of a row or query; `factor` is twice its scale.
     pub(crate) fn rank(&self, code: &[u8], factor: f32, out: &mut Ranking) {
-        self.rank_some(code, factor, usize::MAX, out);
+        self.choose(code, factor, usize::MAX, out);
+        self.rank_chosen(code, factor, out);
     }
 
-    /// The same, with the leaves of about `most` blocks at most.
-    pub(crate) fn rank_some(&self, code: &[u8], factor: f32, most: usize, out: &mut Ranking) {
+    /// The same, with the leaves of about `most` blocks at most, for builds, which ask for each of their leaves. `over` has
+    /// the mean of each block of means: where there are many of them too, only those of the nearest such blocks are ranked.
+    pub(crate) fn rank_near(
+        &self,
+        over: &Blocks,
+        code: &[u8],
+        factor: f32,
+        most: usize,
+        out: &mut Ranking,
+    ) {
+        if self.leaves.leaves() / LANES <= MANY * most {
+            self.choose(code, factor, most, out);
+        } else {
+            self.choose_near(over, code, factor, most, out);
+        }
+        self.rank_chosen(code, factor, out);
+    }
+
+    /// Nearly half of all blocks, or `most`.
+    fn choose(&self, code: &[u8], factor: f32, most: usize, out: &mut Ranking) {
         let all = self.leaves.leaves() / LANES;
         out.blocks.clear();
         if all <= FEW {
             out.blocks.extend(0..all as u32);
-        } else {
-            let keep = (FEW / 2 + all * 45 / 100).min(most);
-            out.means.resize(self.groups.leaves(), 0.0);
-            codes::leaf_scores(level(), &self.groups, code, factor, &mut out.means);
-            let means = &out.means[..all];
-            let limit = select::limit_for(level(), means, keep, keep + keep / 8);
-            select::places(level(), means, limit, 0, &mut out.blocks);
+            return;
         }
+        let keep = (FEW / 2 + all * 45 / 100).min(most);
+        out.means.resize(self.groups.leaves(), 0.0);
+        codes::leaf_scores(level(), &self.groups, code, factor, &mut out.means);
+        smallest(&out.means[..all], keep, &mut out.blocks);
+    }
+
+    /// `most` blocks out of the nearest [`MANY`] times as many.
+    fn choose_near(&self, over: &Blocks, code: &[u8], factor: f32, most: usize, out: &mut Ranking) {
+        let all = self.leaves.leaves() / LANES;
+        out.means.resize(over.leaves(), 0.0);
+        codes::leaf_scores(level(), over, code, factor, &mut out.means);
+        let groups = self.groups.leaves() / LANES;
+        smallest(&out.means[..groups], MANY * most / LANES, &mut out.groups);
+        out.means.resize(out.groups.len() * LANES, 0.0);
+        codes::block_scores(
+            level(),
+            &self.groups,
+            &out.groups,
+            code,
+            factor,
+            &mut out.means,
+        );
+        smallest(&out.means, most, &mut out.places);
+        let (groups, lanes) = (&out.groups, LANES as u32);
+        let block = |&mean: &u32| groups[(mean / lanes) as usize] * lanes + mean % lanes;
+        out.blocks.clear();
+        // Means that pad are infinitely far, and not among the blocks.
+        let chosen = out.places.iter().map(block);
+        out.blocks.extend(chosen.filter(|&b| (b as usize) < all));
+    }
+
+    fn rank_chosen(&self, code: &[u8], factor: f32, out: &mut Ranking) {
         out.scores.resize(out.blocks.len() * LANES, 0.0);
         codes::block_scores(
             level(),
@@ -62,6 +114,13 @@ impl Directory<'_> {
             &mut out.scores,
         );
     }
+}
+
+/// The places of the `least` smallest scores or somewhat more, ascending.
+fn smallest(scores: &[f32], least: usize, out: &mut Vec<u32>) {
+    let limit = select::limit_for(level(), scores, least, least + least / 8);
+    out.clear();
+    select::places(level(), scores, limit, 0, out);
 }
 
 impl Ranking {

@@ -225,6 +225,7 @@ fn by_second_leaf<'a>(
 /// The second leaf of every position.
 fn second_leaves(rows: &Rows, tree: &Tree, means: &Centroids, job: &Job) -> Result<Vec<u32>> {
     let blocks = tree.centroids.blocks();
+    let neighbours = tree.centroids.neighbours(means);
     let mut second = vec![u32::MAX; tree.rows.len()];
     let mut rest = &mut second[..];
     for (_, leaves) in rows.spans(&tree.starts) {
@@ -242,7 +243,7 @@ fn second_leaves(rows: &Rows, tree: &Tree, means: &Centroids, job: &Job) -> Resu
             let mut coder = Coder::new(*rows, *rows, tree, j);
             let mut code = vec![128u8; rows.stride];
             // As for the first leaf, only those around it where there are many.
-            let near = (tree.surplus.len() > FEW).then(|| tree.centroids.near(means, j, NEAR));
+            let near = (tree.surplus.len() > FEW).then(|| neighbours.of(j, NEAR));
             let some = near.as_ref().map(|near| tree.centroids.pick(near));
             let candidates = some.as_ref().map_or(blocks, |some| some.blocks());
             for (i, second) in part.iter_mut().enumerate() {

@@ -268,6 +268,7 @@ fn assign(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<
 /// As `assign`, each row compared with the leaves around its last one.
 fn assign_near(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Result<Vec<u32>> {
     let means = centroids.means();
+    let neighbours = centroids.neighbours(&means);
     let mut leaf = vec![0u32; rows.len()];
     for (_, leaves) in rows.spans(&tree.starts) {
         let parts = tree.starts[leaves.start..=leaves.end]
@@ -279,7 +280,7 @@ fn assign_near(rows: &Rows, centroids: &Centroids, tree: &Tree, job: &Job) -> Re
                 if members.is_empty() {
                     return Ok(Vec::new());
                 }
-                let near = centroids.near(&means, leaves.start + j, NEAR);
+                let near = neighbours.of(leaves.start + j, NEAR);
                 let some = centroids.pick(&near);
                 let mut code = Vec::with_capacity(members.len() * rows.stride);
                 members

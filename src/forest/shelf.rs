@@ -17,7 +17,7 @@ use bytemuck::Pod;
 use super::partition::Rows;
 use super::space::{Factors, Space};
 use crate::job::Job;
-use crate::spill::{Array, Spill};
+use crate::spill::{Array, Spill, WRITTEN};
 
 /// Spans at most: an arrangement writes to all of them at the same time.
 const MOST_SPANS: usize = 1024;
@@ -197,6 +197,9 @@ fn places(order: &[u32], bounds: &[u32]) -> Vec<u32> {
 }
 
 /// Copies rows of `width` numbers from their places to others.
+///
+/// Some rows at a time, in order of row number, which lie together in a few runs (one in each span) and will again: they are read
+/// run by run, brought into the new order in memory, and written run by run.
 pub(super) fn moved<T: Pod>(
     all: &Array<T>,
     width: usize,
@@ -206,32 +209,49 @@ pub(super) fn moved<T: Pod>(
     job: &Job,
 ) -> Result<Array<'static, T>> {
     let mut out = spill.zeros(all.len())?;
-    all.scatter(true);
-    out.scatter(true);
-    let some = spill.batch(to.len(), width * size_of::<T>());
-    let mut places = Vec::new();
+    let bytes = width * size_of::<T>();
+    let most = spill.limit().map_or(WRITTEN, |limit| limit / 32);
+    let some = (most.min(WRITTEN) / bytes.max(1)).clamp(1, to.len().max(1));
+    let (mut old, mut new) = (vec![T::zeroed(); some * width], Vec::new());
+    let (mut lies, mut goes, mut at) = (Vec::new(), Vec::new(), vec![0u32; some]);
+    let mut written = 0;
     for (first, to) in (0usize..).step_by(some).zip(to.chunks(some)) {
-        if from.is_empty() {
-            all.bring(first * width..(first + to.len()) * width);
-        } else {
-            places.clear();
-            places.extend_from_slice(&from[first..first + to.len()]);
-            places.sort_unstable();
-            all.bring_rows(&places, width);
-        }
-        let numbers: &mut [T] = &mut out;
-        for (row, &to) in (first..).zip(to) {
-            if row.is_multiple_of(1024) {
-                job.check()?;
+        job.check()?;
+        let place = |row: usize| from.get(row).map_or(row as u32, |&place| place);
+        ascending((first..first + to.len()).map(place), &mut lies);
+        let mut done = 0;
+        for run in lies.chunk_by(|a, b| b.0 == a.0 + 1) {
+            let old = &mut old[done * width..][..run.len() * width];
+            all.read(run[0].0 as usize * width, old)?;
+            for &(_, row) in run {
+                at[row as usize] = done as u32;
+                done += 1;
             }
-            let from = from.get(row).map_or(row, |&place| place as usize);
-            numbers[to as usize * width..][..width].copy_from_slice(&all[from * width..][..width]);
         }
-        out.flush()?;
+        ascending(to.iter().copied(), &mut goes);
+        for run in goes.chunk_by(|a, b| b.0 == a.0 + 1) {
+            job.check()?;
+            new.clear();
+            for &(_, row) in run {
+                new.extend_from_slice(&old[at[row as usize] as usize * width..][..width]);
+            }
+            out.write(run[0].0 as usize * width, &new)?;
+        }
+        written += to.len() * bytes;
+        if written >= WRITTEN {
+            out.flush()?;
+            written = 0;
+        }
     }
-    all.scatter(false);
-    out.scatter(false);
+    out.flush()?;
     Ok(out)
+}
+
+/// (place, number) of some rows, in order of place.
+fn ascending(places: impl Iterator<Item = u32>, out: &mut Vec<(u32, u32)>) {
+    out.clear();
+    out.extend(places.zip(0..));
+    out.sort_unstable();
 }
 
 impl<'a> Rows<'a> {
@@ -249,6 +269,38 @@ impl<'a> Rows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forest::random::Random;
+
+    #[test]
+    fn rows_move_from_any_place_to_any_other() {
+        let (n, width) = (5000, 3);
+        let mut random = Random::new(7, 0);
+        let mut shuffled = || {
+            let mut places: Vec<u32> = (0..n).collect();
+            for i in (1..places.len()).rev() {
+                places.swap(i, random.below(i + 1));
+            }
+            places
+        };
+        let (from, to) = (shuffled(), shuffled());
+        // Batches of a few hundred rows, and all at once.
+        for limit in [1 << 17, 1 << 30] {
+            let spill = Spill::files(std::env::temp_dir(), limit);
+            for from in [&from[..], &[]] {
+                let mut all = spill.zeros::<u32>(n as usize * width).unwrap();
+                let place = |row: u32| from.get(row as usize).map_or(row, |&place| place);
+                for row in 0..n {
+                    all.write(place(row) as usize * width, &[row, row + 1, row + 2])
+                        .unwrap();
+                }
+                let there = moved(&all, width, from, &to, &spill, &Job::new()).unwrap();
+                for row in 0..n {
+                    let at = to[row as usize] as usize * width;
+                    assert_eq!(there[at..at + width], [row, row + 1, row + 2]);
+                }
+            }
+        }
+    }
 
     #[test]
     fn spans_have_whole_leaves_and_their_rows_ascend() {

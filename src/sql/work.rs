@@ -203,12 +203,13 @@ impl Show {
     }
 }
 
-/// What is done, how fast it went, and how long the rest will take.
+/// What is done, how fast it went, and how long the rest will take: of nothing, nothing can be said.
 fn line(progress: &Progress, seconds: f64) -> String {
     let Progress { phase, done, total } = *progress;
     let rate = done as f64 / seconds.max(1e-3);
     let speed = format!("after {seconds:.0} s, {rate:.0} a second");
     match total {
+        _ if done == 0 => format!("{phase}: after {seconds:.0} s"),
         0 => format!("{phase}: {done} {speed}"),
         _ => format!(
             "{phase}: {done} of {total} {speed}, {:.0} s to go",
@@ -258,5 +259,11 @@ mod tests {
             line(&progress(0), 3.0),
             "train: 3000 after 3 s, 1000 a second"
         );
+        let begun = Progress {
+            phase: "trees",
+            done: 0,
+            total: 1,
+        };
+        assert_eq!(line(&begun, 60.0), "trees: after 60 s");
     }
 }
