@@ -23,6 +23,8 @@ use super::search::{Effort, Scratch};
 use super::topk::{Hit, TopK};
 use crate::kernel::scan::BLOCK;
 
+/// A search with a filter may miss this part of what one without may: how far it must look is an estimate, too.
+const MISSES: f32 = 0.75;
 /// So many rows of the set are looked for around the query, or `k`: then what part they are there is known to a quarter.
 const ENOUGH: usize = 16;
 /// A set may be so many times as dense at the query as a sample of the rows around it says.
@@ -167,6 +169,7 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             return None;
         }
         let lists = self.lists()?;
+        let recall = 1.0 - MISSES * (1.0 - recall);
         let (all, k) = (self.len() as f64, ask.k as f64);
         let exact = if ask.scan_lists {
             f64::INFINITY
