@@ -206,7 +206,9 @@ impl<T: Pod> Array<'_, T> {
             let end = range.end.min(*len);
             let range = range.start.min(end) * size_of::<T>()..end * size_of::<T>();
             // Advice: nothing depends on it.
-            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+            for piece in pieces(range) {
+                let _ = map.advise_range(memmap2::Advice::WillNeed, piece.start, piece.len());
+            }
         }
         #[cfg(not(unix))]
         let _ = range;
@@ -273,6 +275,13 @@ fn offset<T>(at: usize) -> u64 {
 fn flush(map: &MmapMut, range: Range<usize>) -> Result<()> {
     map.flush_range(range.start, range.len())
         .context("cannot write a temporary file")
+}
+
+/// A range in pieces to ask the system for: of one request, Linux reads as much as the read-ahead of the disk, and no more.
+pub(crate) fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    const PIECE: usize = 128 << 10;
+    let end = range.end;
+    range.step_by(PIECE).map(move |at| at..end.min(at + PIECE))
 }
 
 /// A map of `bytes` zeros in a new file.

@@ -58,14 +58,16 @@ impl Store {
         const MOST: usize = 1 << 30;
         #[cfg(target_os = "linux")]
         if let Store::Map(map) = self {
-            let advice = if parts.iter().map(Range::len).sum::<usize>() <= MOST {
-                memmap2::Advice::PopulateRead
-            } else {
-                memmap2::Advice::WillNeed
-            };
+            let whole = parts.iter().map(Range::len).sum::<usize>() <= MOST;
             for part in parts {
-                // Before Linux 5.14 there is no such advice; a search works without.
-                let _ = map.advise_range(advice, part.start, part.len());
+                // In large reads first: what is only found missing comes page by page.
+                for piece in spill::pieces(part.clone()) {
+                    let _ = map.advise_range(memmap2::Advice::WillNeed, piece.start, piece.len());
+                }
+                if whole {
+                    // Before Linux 5.14 there is no such advice; a search works without.
+                    let _ = map.advise_range(memmap2::Advice::PopulateRead, part.start, part.len());
+                }
             }
         }
         #[cfg(not(target_os = "linux"))]
