@@ -278,6 +278,7 @@ fn flush(map: &MmapMut, range: Range<usize>) -> Result<()> {
 }
 
 /// A range in pieces to ask the system for: of one request, Linux reads as much as the read-ahead of the disk, and no more.
+#[cfg(unix)]
 pub(crate) fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     const PIECE: usize = 128 << 10;
     let end = range.end;
