@@ -169,7 +169,12 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             return None;
         }
         let lists = self.lists()?;
-        let recall = 1.0 - MISSES * (1.0 - recall);
+        let more = 1.0 - MISSES * (1.0 - recall);
+        let recall = if self.effort(more, ask.k).is_some() {
+            more
+        } else {
+            recall
+        };
         let (all, k) = (self.len() as f64, ask.k as f64);
         let exact = if ask.scan_lists {
             f64::INFINITY
