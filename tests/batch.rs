@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{error, one, rows};
+use common::{error, one, rows, stat};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -183,19 +183,7 @@ fn a_range_gives_every_row_within_the_distance_in_one_pass() {
             ),
         );
         // One pass: every row was met once.
-        assert_eq!(stat(&conn, "rows"), Value::Integer(4000));
-    }
-}
-
-fn stat(conn: &Connection, key: &str) -> Value {
-    let sql = format!("SELECT value FROM annoy_stats WHERE key = '{key}'");
-    rows(conn, &sql).remove(0).remove(0)
-}
-
-fn number(conn: &Connection, key: &str) -> i64 {
-    match stat(conn, key) {
-        Value::Integer(n) => n,
-        other => panic!("{key}: {other:?}"),
+        assert_eq!(stat::<Value>(&conn, "rows"), Value::Integer(4000));
     }
 }
 
@@ -227,9 +215,12 @@ fn a_search_says_what_it_did_and_its_rows_add_up() {
         ),
     ] {
         let _ = rows(&conn, sql);
-        assert_eq!(stat(&conn, "answered_by"), Value::Text(by.to_owned()));
         assert_eq!(
-            (number(&conn, "queries"), number(&conn, "answers")),
+            stat::<Value>(&conn, "answered_by"),
+            Value::Text(by.to_owned())
+        );
+        assert_eq!(
+            (stat::<i64>(&conn, "queries"), stat::<i64>(&conn, "answers")),
             (queries, answers),
             "{sql}"
         );
@@ -240,10 +231,10 @@ fn a_search_says_what_it_did_and_its_rows_add_up() {
             "left_out_by_floats",
             "reranked",
         ];
-        let sum: i64 = parts.iter().map(|key| number(&conn, key)).sum();
-        assert_eq!(number(&conn, "rows"), 4000 * queries);
+        let sum: i64 = parts.iter().map(|key| stat::<i64>(&conn, key)).sum();
+        assert_eq!(stat::<i64>(&conn, "rows"), 4000 * queries);
         assert_eq!(sum, 4000 * queries, "{sql}");
-        assert!(number(&conn, "bytes_read") > 0 && number(&conn, "reranked") >= answers);
+        assert!(stat::<i64>(&conn, "bytes_read") > 0 && stat::<i64>(&conn, "reranked") >= answers);
         assert!(matches!(stat(&conn, "microseconds"), Value::Real(us) if us > 0.0));
     }
 }

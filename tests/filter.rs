@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{ids, one, rows};
+use common::{ids, one, rows, stat};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
@@ -284,14 +284,8 @@ fn a_filtered_search_says_which_way_it_went() {
         let n = ids(&conn, sql).len();
         assert_eq!(n, 10, "{sql}");
         (
-            one(
-                &conn,
-                "SELECT value FROM annoy_stats WHERE key = 'answered_by'",
-            ),
-            one(
-                &conn,
-                "SELECT value FROM annoy_stats WHERE key = 'rows_of_the_filter'",
-            ),
+            stat(&conn, "answered_by"),
+            stat(&conn, "rows_of_the_filter"),
         )
     };
     let few = path(
@@ -318,26 +312,21 @@ fn a_filtered_search_says_which_way_it_went() {
 #[test]
 fn few_rows_of_a_set_are_scored_exactly_even_where_the_nearest_have_changed() {
     let conn = points(13);
-    let near = "SELECT rowid FROM knn_exact('p', 'v', (SELECT v FROM q), 30, '{\"metric\":\"l2\"}') WHERE rowid IN (SELECT id FROM p WHERE kind % 20 = 3)";
+    let set = "WHERE rowid IN (SELECT id FROM p WHERE kind % 20 = 3)";
     conn.execute_batch(&format!(
         "INSERT INTO q SELECT v FROM p WHERE kind = 3 LIMIT 1;
-         CREATE TEMP TABLE far AS {near};
+         CREATE TEMP TABLE far AS
+         SELECT rowid FROM knn_exact('p', 'v', (SELECT v FROM q), 30, '{{\"metric\":\"l2\"}}') {set};
          UPDATE p SET v = zeroblob(48) WHERE id IN (SELECT rowid FROM far)",
     ))
     .unwrap();
-    let set = "WHERE rowid IN (SELECT id FROM p WHERE kind % 20 = 3)";
     let found = ids(
         &conn,
         &format!("SELECT rowid FROM knn_annoy('ix', (SELECT v FROM q), 10) {set}"),
     );
-    let stat = |key: &str| -> i64 {
-        one(
-            &conn,
-            &format!("SELECT value FROM annoy_stats WHERE key = '{key}'"),
-        )
-    };
-    assert!(stat("rows_of_the_filter") > 800);
-    assert!(stat("reranked") < 100, "{}", stat("reranked"));
+    assert!(stat::<i64>(&conn, "rows_of_the_filter") > 800);
+    let scored: i64 = stat(&conn, "reranked");
+    assert!(scored < 100, "{scored}");
     let true_ones = ids(
         &conn,
         "SELECT id FROM p WHERE kind % 20 = 3 ORDER BY vec_distance_l2(v, (SELECT v FROM q)), id LIMIT 10",

@@ -381,10 +381,7 @@ fn a_search_in_a_trigger_sees_the_row_that_has_just_changed() {
         "INSERT INTO log SELECT 1, rowid FROM knn_annoy('words_index', zeroblob(32), 3)",
     )
     .unwrap();
-    let by: String = common::one(
-        &conn,
-        "SELECT value FROM annoy_stats WHERE key = 'answered_by'",
-    );
+    let by: String = common::stat(&conn, "answered_by");
     assert!(by.starts_with("index"), "{by}");
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{one, rows};
+use common::{one, rows, stat};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -304,8 +304,5 @@ fn a_plain_search_is_the_outer_loop_and_a_search_of_queries_the_inner_one() {
     );
     assert!(!plan(&conn, sql).contains(sort));
     assert_eq!(text(&conn, sql), "7 107 207 307 407");
-    assert_eq!(
-        one::<i64>(&conn, "SELECT value FROM annoy_stats WHERE key = 'queries'"),
-        1
-    );
+    assert_eq!(stat::<i64>(&conn, "queries"), 1);
 }

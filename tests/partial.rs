@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{error, ids, memory, one, rows};
+use common::{error, ids, memory, one, rows, stat};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
@@ -170,13 +170,7 @@ fn knn_exact_takes_no_partial_index_for_the_whole_table() {
         rows(&conn, all).len() as i64,
         one::<i64>(&conn, "SELECT count(*) FROM docs")
     );
-    assert_eq!(
-        one::<String>(
-            &conn,
-            "SELECT value FROM annoy_stats WHERE key = 'answered_by'"
-        ),
-        "table"
-    );
+    assert_eq!(stat::<String>(&conn, "answered_by"), "table");
     // Several indexes on one table: each has its rows, and only the whole one answers for the table.
     conn.execute_batch(
         "CREATE VIRTUAL TABLE docs_de USING annoy(docs, v, where='lang = ''de''');
@@ -188,13 +182,7 @@ fn knn_exact_takes_no_partial_index_for_the_whole_table() {
         rows(&conn, all).len() as i64,
         one::<i64>(&conn, "SELECT count(*) FROM docs")
     );
-    assert_eq!(
-        one::<String>(
-            &conn,
-            "SELECT value FROM annoy_stats WHERE key = 'answered_by'"
-        ),
-        "index, exactly"
-    );
+    assert_eq!(stat::<String>(&conn, "answered_by"), "index, exactly");
     for (index, condition) in [("docs_de", "lang = 'de'"), ("docs_all", "1")] {
         assert_eq!(
             rows(

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{error, memory, one, rows};
+use common::{error, memory, one, rows, stat};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, params};
@@ -113,10 +113,7 @@ fn an_index_has_the_rows_and_distances_of_its_column_in_every_type() {
                         all,
                         "SELECT rowid, distance FROM knn_exact('t', 'v', $q, 12, ?2)",
                     );
-                    let by: String = one(
-                        &conn,
-                        "SELECT value FROM annoy_stats WHERE key = 'answered_by'",
-                    );
+                    let by: String = stat(&conn, "answered_by");
                     assert_eq!(by, "index, exactly", "{what}");
                     check(
                         all,
@@ -247,7 +244,7 @@ fn an_approximate_search_keeps_its_recall_in_every_type() {
             hits += found.iter().filter(|hit| hit.1 <= last).count();
             all += 10;
         }
-        let leaves: i64 = one(&conn, "SELECT value FROM annoy_stats WHERE key = 'leaves'");
+        let leaves: i64 = stat(&conn, "leaves");
         assert!(leaves > 0, "{kind}: the lists were searched");
         let recall = f64::from(hits as u32) / f64::from(all);
         assert!(recall >= 0.93, "{kind}: {recall}");

@@ -130,14 +130,17 @@ impl<B: AsRef<[u8]> + Sync> Forest<B> {
             // Some from everywhere, for the limit; then the others.
             let step = positions.len().div_ceil(FIRST_CHUNK);
             if step > 1 {
-                let is_first = |i: usize| i.is_multiple_of(step);
-                let part = |first: bool| {
-                    let those = positions.iter().enumerate();
-                    let those = those.filter(move |&(i, _)| is_first(i) == first);
-                    those.map(|(_, &p)| p).collect::<Vec<u32>>()
-                };
-                scan.some(&part(true), s);
-                scan.some(&part(false), s);
+                let (mut first, mut others) = (Vec::new(), Vec::new());
+                for (i, &p) in positions.iter().enumerate() {
+                    let part = if i.is_multiple_of(step) {
+                        &mut first
+                    } else {
+                        &mut others
+                    };
+                    part.push(p);
+                }
+                scan.some(&first, s);
+                scan.some(&others, s);
             } else {
                 scan.some(&positions, s);
             }

@@ -284,8 +284,6 @@ impl<B: AsRef<[u8]>> Forest<B> {
     /// The code of a row, and what stands beside it.
     pub(super) fn code(&self, position: usize) -> (&[u8], Factors) {
         let width = self.space.record();
-        let record = &self.section::<u8>(Kind::Codes)[position * width..][..width];
-        let (code, factors) = record.split_at(self.space.stride());
-        (code, bytemuck::pod_read_unaligned(factors))
+        Factors::split(&self.section::<u8>(Kind::Codes)[position * width..][..width])
     }
 }

@@ -301,8 +301,7 @@ impl<'a, B: AsRef<[u8]>> Scan<'a, B> {
 fn factors<'a>(records: impl Iterator<Item = &'a [u8]>, to: &mut [Vec<f32>; 3]) {
     let [scales, norms, errors] = to;
     for record in records {
-        let at = record.len() - size_of::<Factors>();
-        let f: Factors = bytemuck::pod_read_unaligned(&record[at..]);
+        let (_, f) = Factors::split(record);
         scales.push(f.scale);
         norms.push(f.norm);
         errors.push(f.error);

@@ -41,6 +41,15 @@ pub(crate) struct Factors {
     pub(crate) error: f32,
 }
 
+impl Factors {
+    /// The code of a record as files have it, and what stands behind it.
+    #[inline(always)]
+    pub(crate) fn split(record: &[u8]) -> (&[u8], Factors) {
+        let (code, factors) = record.split_at(record.len() - size_of::<Factors>());
+        (code, bytemuck::pod_read_unaligned(factors))
+    }
+}
+
 /// The map from vectors to points and codes.
 #[derive(Debug, Clone)]
 pub(crate) struct Space {

@@ -52,6 +52,14 @@ pub fn one<T: FromSql>(conn: &Connection, sql: &str) -> T {
     }
 }
 
+/// What `annoy_stats` says of the last search.
+pub fn stat<T: FromSql>(conn: &Connection, key: &str) -> T {
+    one(
+        conn,
+        &format!("SELECT value FROM annoy_stats WHERE key = '{key}'"),
+    )
+}
+
 /// All rows of a query, values as SQLite gives them.
 pub fn rows(conn: &Connection, sql: &str) -> Vec<Vec<Value>> {
     let mut statement = conn.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
