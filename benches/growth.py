@@ -130,7 +130,7 @@ def main():
     options.add_argument("--library", default=here + "/../target/release/libsqlite_annoy")
     options = options.parse_args()
     context = multiprocessing.get_context("fork")
-    sizes = [n for n in (10_000, 30_000, 100_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000) if n <= options.up_to]
+    sizes = [n for n in (10_000, 30_000, 100_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 5_000_000, 10_000_000, 20_000_000) if n <= options.up_to]
     print(f"{options.dim} dimensions, {os.cpu_count()} cores, {date.today()}\n")
     print(f"| rows | {' | '.join(name for name, *_ in COLUMNS)} | recalls |\n|---|{'---|' * (len(COLUMNS) + 1)}", flush=True)
     known, table = earlier(options.known), []
