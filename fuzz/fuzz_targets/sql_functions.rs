@@ -109,11 +109,7 @@ fn world() -> World {
         all
     };
     // Ours are those that another connection, opened before, lacks.
-    let functions = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../sql/names.expected"
-    ))
-    .unwrap();
+    let functions = include_str!("../../sql/names.expected");
     let ours: Vec<&str> = functions
         .lines()
         .filter(|line| !line.starts_with("--"))

@@ -17,7 +17,7 @@ mod sweep;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::Hash;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -254,22 +254,20 @@ fn write(
         .create_new(true)
         .open(temporary)?;
     belong_to(database, &file)?;
-    let stepping = Stepping {
+    let mut out = Pieces {
         file,
+        piece: Vec::with_capacity(PIECE),
         tick: conn.prepare("SELECT 1")?,
         interrupted: false,
         unsynced: 0,
     };
-    let mut out = BufWriter::with_capacity(1 << 20, stepping);
     let written = image.write_to(&mut out).and_then(|()| out.flush());
-    let (stepping, _) = out.into_parts();
-    if stepping.interrupted {
+    if out.interrupted {
         return Err(Interrupted.into());
     }
     written?;
-    let file = stepping.file;
     step("sync")?;
-    file.sync_all()?;
+    out.file.sync_all()?;
     step("rename")?;
     fs::rename(temporary, path)?;
     // A folder cannot be opened everywhere; where it can, the new name must reach the disk before the catalogue.
@@ -296,9 +294,16 @@ fn belong_to(database: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(metadata.permissions())
 }
 
-/// A file whose writes are steps, and stop when the connection is interrupted.
-struct Stepping<'a> {
+/// Bytes that are written at a time, from a multiple of them on: a huge page. What a file system writes in one piece it keeps in one
+/// piece if it can (Linux: XFS since 5.18, ext4 since 6.16), and then a map of the file has huge pages: a search that reads
+/// here and there, or all of the plane, looks up one address where it would look up 512.
+const PIECE: usize = 2 << 20;
+
+/// A file written in pieces. Each is a step, and none is written after the connection was interrupted.
+struct Pieces<'a> {
     file: File,
+    /// What is to be written yet, at most [`PIECE`] bytes.
+    piece: Vec<u8>,
     /// Fails when the connection is interrupted.
     tick: Statement<'a>,
     interrupted: bool,
@@ -306,11 +311,20 @@ struct Stepping<'a> {
     unsynced: usize,
 }
 
-impl Write for Stepping<'_> {
+impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..n]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         if let Err(error) = step("write") {
             // As a full disk does it: a part fits.
-            let _ = self.file.write(&bytes[..bytes.len() / 2]);
+            let _ = self.file.write(&self.piece[..self.piece.len() / 2]);
             return Err(error);
         }
         if self.tick.query_row([], |_| Ok(())).is_err() {
@@ -321,13 +335,10 @@ impl Write for Stepping<'_> {
             self.file.sync_data()?;
             self.unsynced = 0;
         }
-        let n = self.file.write(bytes)?;
-        self.unsynced += n;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.write_all(&self.piece)?;
+        self.unsynced += self.piece.len();
+        self.piece.clear();
+        Ok(())
     }
 }
 

@@ -139,6 +139,9 @@ pub(super) fn read(conn: &Connection, index: &IndexName, generation: i64) -> Res
     ensure!(len > 0, "{parts} has nothing of generation {generation}");
     let mut map = MmapMut::map_anon(usize::try_from(len)?)
         .with_context(|| format!("no memory for the {len} bytes of the index"))?;
+    // As a published file has them ([`super::PIECE`]).
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
     let mut rest = &mut map[..];
     let mut chunks = conn.prepare(&format!(
         "SELECT bytes FROM {parts} WHERE generation = ?1 ORDER BY chunk"
