@@ -180,12 +180,15 @@ impl<B: AsRef<[u8]>> Forest<B> {
         self.section(Kind::Ids)
     }
 
-    /// At most `n` rowids, the smallest and the largest among them, the others evenly between.
-    pub fn spread(&self, n: usize) -> impl Iterator<Item = i64> + '_ {
+    /// At most `n` rowids and their positions, the smallest and the largest among them, the others evenly between.
+    pub fn spread(&self, n: usize) -> impl Iterator<Item = (i64, u32)> + '_ {
         let (ids, by_id) = (self.ids(), self.section::<u32>(Kind::ById));
         let (last, steps) = (by_id.len().saturating_sub(1), n.max(2) - 1);
         let ranks = (0..=steps.min(last)).map(move |i| i * last / steps.min(last).max(1));
-        ranks.filter_map(|r| ids.get(*by_id.get(r)? as usize).copied())
+        ranks.filter_map(|r| {
+            let position = *by_id.get(r)?;
+            Some((*ids.get(position as usize)?, position))
+        })
     }
 
     /// Whether a row is in the index.
@@ -194,7 +197,9 @@ impl<B: AsRef<[u8]>> Forest<B> {
         self.position(rowid).is_some()
     }
 
-    pub(super) fn position(&self, rowid: i64) -> Option<u32> {
+    /// Where a row lies in the file: it touches a page for each halving of the rowids.
+    #[must_use]
+    pub fn position(&self, rowid: i64) -> Option<u32> {
         let ids = self.ids();
         let by_id = self.section::<u32>(Kind::ById);
         let id = |p: u32| ids.get(p as usize).copied();

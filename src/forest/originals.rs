@@ -145,13 +145,21 @@ impl<B: AsRef<[u8]>> Forest<B> {
         true
     }
 
-    /// Whether this is the vector that the file was built of for a row: the same bits, 0 and -0 being two. A file without
-    /// vectors tells by its codes, which are the same for vectors that lie closer together than a code tells.
+    /// Whether this is the vector that the file was built of for a row, as [`Forest::has_row_at`].
     #[must_use]
     pub fn has_row(&self, rowid: i64, vector: &[f32]) -> bool {
-        let Some(position) = self.position(rowid).map(|p| p as usize) else {
-            return false;
-        };
+        let position = self.position(rowid);
+        position.is_some_and(|position| self.has_row_at(position, vector))
+    }
+
+    /// Whether this is the vector that the file was built of for the row at a position: the same bits, 0 and -0 being two. A
+    /// file without vectors tells by its codes, which are the same for vectors that lie closer together than a code tells.
+    ///
+    /// # Panics
+    /// When there is no such position.
+    #[must_use]
+    pub fn has_row_at(&self, position: u32, vector: &[f32]) -> bool {
+        let position = position as usize;
         if vector.len() != self.dim() {
             return false;
         }

@@ -583,8 +583,16 @@ fn map(path: &Path) -> Result<Forest<Store>> {
     let forest = Forest::open(Store::Map(map)).with_context(describe)?;
     #[cfg(unix)]
     if let Store::Map(map) = forest.bytes() {
+        // Whole pages of it: a page at its end that is touched for what comes next would bring megabytes of the plane along.
+        const PAGES: usize = 64 << 10;
         let plane = forest.streamed_part();
-        let _ = map.advise_range(memmap2::Advice::Normal, plane.start, plane.len());
+        let (from, to) = (
+            plane.start.next_multiple_of(PAGES),
+            plane.end / PAGES * PAGES,
+        );
+        if from < to {
+            let _ = map.advise_range(memmap2::Advice::Normal, from, to - from);
+        }
     }
     Ok(forest)
 }

@@ -325,20 +325,22 @@ impl Reader {
             [],
             |row| Ok([row.get(0)?, row.get(1)?]),
         )?;
-        let mut ids: Vec<i64> = ends
-            .into_iter()
-            .filter_map(|end| match end {
-                Value::Integer(id) => Some(id),
-                _ => None,
-            })
-            .collect();
+        // With the place of what the files have, so that none is looked for: in a cold file that would be hundreds of pages.
+        let mut looked_at: Vec<(i64, Option<(&Open, u32)>)> = Vec::new();
         for part in &self.parts {
             if let Some(forest) = &part.forest {
-                ids.extend(
-                    forest
-                        .spread(COMPARED)
-                        .filter(|id| !part.hidden.contains(id)),
-                );
+                let rows = forest.spread(COMPARED);
+                let rows = rows.filter(|(id, _)| !part.hidden.contains(id));
+                looked_at.extend(rows.map(|(id, position)| (id, Some((forest, position)))));
+            }
+        }
+        for end in ends {
+            if let Value::Integer(id) = end
+                && looked_at.iter().all(|&(other, _)| other != id)
+            {
+                let forest = self.forest_of(id);
+                let ours = forest.and_then(|forest| Some((forest, forest.position(id)?)));
+                looked_at.push((id, ours));
             }
         }
         let mut one_row = conn.prepare_cached(&self.one_row)?;
@@ -346,15 +348,14 @@ impl Reader {
             "SELECT 1 FROM {} WHERE id = ?1",
             self.index.changes()
         ))?;
-        for id in ids {
+        for (id, ours) in looked_at {
             if noted.exists([id])? {
                 continue;
             }
-            let ours = self.forest_of(id);
             let mut same = ours.is_none();
-            let dim = ours.map_or(0, |forest| forest.dim());
+            let dim = ours.map_or(0, |(forest, _)| forest.dim());
             let read = self.source.read_one(&mut one_row, id, dim, |row| {
-                same = ours.is_some_and(|forest| forest.has_row(id, row));
+                same = ours.is_some_and(|(forest, position)| forest.has_row_at(position, row));
             });
             if read.is_err() || !same {
                 return Ok(Some(format!(
