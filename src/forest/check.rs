@@ -1,13 +1,33 @@
 //! Whether a file is what a build would have written: every checksum, and that its parts agree with one another.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
 
 use super::file::Forest;
-use super::format::Kind;
+use super::format::{ALIGN, KINDS, Kind};
 use crate::kernel::codes::LANES;
 use crate::kernel::scan::factors;
 
 impl<B: AsRef<[u8]>> Forest<B> {
+    /// Where the sections lie that have at most so many bytes, those that touch as one.
+    #[must_use]
+    pub fn small_parts(&self, most: usize) -> Vec<Range<usize>> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for range in KINDS.map(|kind| self.layout.range(kind)) {
+            if range.len() > most {
+                continue;
+            }
+            match parts.last_mut() {
+                Some(last) if range.start <= last.end.next_multiple_of(ALIGN) => {
+                    last.end = range.end;
+                }
+                _ => parts.push(range),
+            }
+        }
+        parts
+    }
+
     /// Checks the checksums of those sections that have at most so many bytes: of a small file, all of it.
     ///
     /// # Errors

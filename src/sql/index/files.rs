@@ -557,6 +557,10 @@ pub(crate) fn read(conn: &Connection, index: &IndexName, part: &PartName) -> Res
             part.checksum.unwrap_or_default()
         );
     }
+    // Page by page they would come from the disk, too.
+    forest
+        .bytes()
+        .bring_near(&forest.small_parts(most.min(CHECKED)));
     forest
         .verify_sections(most)
         .with_context(|| format!("the index file {what}"))?;
