@@ -331,6 +331,39 @@ fn what_a_trigger_sees_in_the_middle_of_a_replace_is_not_believed_afterwards() {
 }
 
 #[test]
+fn a_search_in_returning_sees_the_row_that_has_just_changed() {
+    let mut rng = StdRng::seed_from_u64(29);
+    let folder = Folder::new("in-returning");
+    let conn = common::open(folder.database());
+    words(&conn, 60, &mut rng);
+    conn.execute_batch(INDEX).unwrap();
+    check(&conn, &mut rng, "built");
+    let (row, other) = (vector(&mut rng, 8), vector(&mut rng, 8));
+    let search = [
+        "SELECT rowid FROM knn_annoy('words_index', ?1, 1)",
+        "SELECT rowid FROM knn_exact('words', 'vector', ?1, 1)",
+        "SELECT rowid FROM words_index WHERE vector MATCH ?1 AND k = 1",
+        "SELECT rowid FROM knn_annoy_batch('words_index', ?1, 1)",
+    ];
+    for search in search {
+        let returned = |sql: &str, row: &[u8]| -> (i64, i64) {
+            conn.query_row(&format!("{sql} RETURNING id, ({search})"), [row], |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })
+            .unwrap()
+        };
+        let got = returned("INSERT INTO words VALUES(9000, 'nine', ?1)", &row);
+        assert_eq!(got, (9000, 9000), "INSERT, {search}");
+        let got = returned("UPDATE words SET vector = ?1 WHERE id = 9000", &other);
+        assert_eq!(got, (9000, 9000), "UPDATE, {search}");
+        let (gone, nearest) = returned("DELETE FROM words WHERE vector = ?1", &other);
+        assert_eq!(gone, 9000, "DELETE, {search}");
+        assert_ne!(nearest, 9000, "DELETE, {search}");
+        check(&conn, &mut rng, search);
+    }
+}
+
+#[test]
 fn a_search_in_a_trigger_sees_the_row_that_has_just_changed() {
     let mut rng = StdRng::seed_from_u64(28);
     let folder = Folder::new("in-triggers");

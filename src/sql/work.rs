@@ -44,11 +44,26 @@ pub(crate) fn threads(option: usize) -> usize {
 
 /// Whether a statement that writes is running on this connection.
 pub(crate) fn is_writing(conn: &Connection) -> bool {
+    any_writer(conn, |_| true)
+}
+
+/// Whether one with RETURNING is. What stands there is computed after a row has changed and before the triggers run.
+pub(crate) fn is_returning(conn: &Connection) -> bool {
+    // SAFETY: a statement of the connection, as `any_writer` says.
+    any_writer(conn, |statement| unsafe {
+        ffi::sqlite3_column_count(statement) > 0
+    })
+}
+
+/// Whether a running statement that writes is of this kind.
+fn any_writer(conn: &Connection, is: impl Fn(*mut ffi::sqlite3_stmt) -> bool) -> bool {
     // SAFETY: an open connection, used on the thread that holds it; the statements are its own, and stay while we look.
     unsafe {
         let mut statement = ffi::sqlite3_next_stmt(conn.handle(), std::ptr::null_mut());
         while !statement.is_null() {
-            if ffi::sqlite3_stmt_busy(statement) != 0 && ffi::sqlite3_stmt_readonly(statement) == 0
+            if ffi::sqlite3_stmt_busy(statement) != 0
+                && ffi::sqlite3_stmt_readonly(statement) == 0
+                && is(statement)
             {
                 return true;
             }

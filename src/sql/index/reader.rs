@@ -232,7 +232,9 @@ impl Reader {
     fn take(&mut self, conn: &Connection, rows_too: bool) -> Result<bool> {
         self.blind = conn.transaction_state(Some(&*self.index.schema))? == TransactionState::Write
             && work::is_writing(conn)
-            && (self.too_soon || catalog::has_temporary_trigger(conn, &self.source)?);
+            && (self.too_soon
+                || work::is_returning(conn)
+                || catalog::has_temporary_trigger(conn, &self.source)?);
         let mut statement = conn.prepare_cached(&self.probe)?;
         {
             let mut rows = statement.query([])?;
