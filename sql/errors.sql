@@ -151,7 +151,7 @@ SELECT annoy_import('Cargo.toml', 3, 'angular', '{"tree":3}');
 SELECT annoy_import('Cargo.toml', 3, 'angular', '{"trees":0}');
 SELECT annoy_import('items.ann', 3, 'angular');
 SELECT count(*) FROM annoy_read('no/such/file.ann', 3, 'angular');
-SELECT count(*) FROM annoy_read('Cargo.toml', 3.0, 'angular');
+SELECT count(*) FROM annoy_read('Cargo.toml', 3.5, 'angular');
 SELECT annoy_export('nowhere', 'x.ann');
 SELECT annoy_export('items_index', 'Cargo.toml');
 SELECT annoy_export('items_index', 'x.ann', '{"metric":"cosine"}');

@@ -1,4 +1,22 @@
-//! What somebody who misspelt a name probably meant. Every message about an unknown name asks here.
+//! What somebody who misspelt a name probably meant, and what Rust calls things in the words of everybody. Every message about
+//! an unknown name, or about JSON that is not as expected, asks here.
+
+/// A message of serde's without Rust's names of types.
+#[must_use]
+pub(crate) fn plain(said: &str) -> String {
+    let mut said = said.to_owned();
+    for (rust, plain) in [
+        ("usize", "a whole number from 0 up"),
+        ("u64", "a whole number from 0 up"),
+        ("u32", "a whole number from 0 up"),
+        ("i64", "a whole number"),
+        ("f64", "a number"),
+        ("f32", "a number"),
+    ] {
+        said = said.replace(&format!("expected {rust}"), &format!("expected {plain}"));
+    }
+    said
+}
 
 /// `; did you mean 'words'?` for the known name that is nearest to `name`, empty when none is near: at most a third of its
 /// letters are put in, left out, replaced, or swapped with their neighbour; one may always be. Upper and lower case are the same.

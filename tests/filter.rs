@@ -180,6 +180,94 @@ fn several_conditions_on_rowid_meet_and_a_single_value_is_a_set_of_one() {
 }
 
 #[test]
+fn numbers_of_any_kind_mean_what_they_mean_to_sqlite() {
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB);
+         INSERT INTO t VALUES(1, vec_f32('[1, 0]')), (7, vec_f32('[0, 1]')), (9223372036854774784, vec_f32('[1, 1]'));
+         CREATE VIRTUAL TABLE ix USING annoy(t, v);
+         CREATE TABLE said(t TEXT, x, b BLOB);
+         INSERT INTO said VALUES('7', 7.0, x'37'), (' 1.0 ', '7', 1.5), ('seven', '7x', NULL), ('1e0', 1e300, '0x7')",
+    )
+    .unwrap();
+    let searches = [
+        ("knn_annoy('ix', '[1, 0]') n", ""),
+        ("knn_exact('t', 'v', '[1, 0]') n", ""),
+        ("ix n", "n.v MATCH '[1, 0]' AND "),
+        ("ix n", ""),
+    ];
+    let conditions = [
+        "n.rowid = '7'",
+        "' 7 ' = n.rowid",
+        "n.rowid = 7.0",
+        "n.rowid = '7.0'",
+        "n.rowid = '7x'",
+        "n.rowid = 7.5",
+        "n.rowid = x'37'",
+        "n.rowid = 9223372036854774784.0",
+        "n.rowid = 9223372036854775808.0",
+        "n.rowid IN ('7', 1.0, 'x', NULL)",
+        "n.rowid IN (SELECT t FROM said)",
+        "n.rowid IN (SELECT x FROM said)",
+        "n.rowid IN (SELECT b FROM said)",
+    ];
+    for (search, matches) in searches {
+        for condition in conditions {
+            let of = |table: &str, matches: &str| {
+                common::ids(
+                    &conn,
+                    &format!("SELECT n.rowid FROM {table} WHERE {matches}{condition} ORDER BY 1"),
+                )
+            };
+            assert_eq!(of(search, matches), of("t n", ""), "{search}, {condition}");
+        }
+        // The search is the inner loop.
+        for column in ["t", "x", "b"] {
+            let of = |table: &str, matches: &str| {
+                let join = format!(
+                    "SELECT n.rowid FROM said CROSS JOIN {table} ON {matches}n.rowid = said.{column} ORDER BY 1"
+                );
+                common::ids(&conn, &join)
+            };
+            assert_eq!(of(search, matches), of("t n", ""), "{search}, {column}");
+        }
+    }
+    // JavaScript binds every number as a REAL.
+    for sql in [
+        "SELECT rowid FROM knn_annoy('ix', '[1, 0]', ?1)",
+        "SELECT rowid FROM knn_annoy('ix', '[1, 0]', 2, ?1)",
+        "SELECT rowid FROM knn_exact('t', 'v', '[1, 0]', ?1)",
+        "SELECT rowid FROM ix WHERE v MATCH '[1, 0]' AND k = ?1",
+        "SELECT rowid FROM knn_annoy_batch('ix', '[[1, 0]]', ?1)",
+        "SELECT id FROM mmr('ix', '[1, 0]', ?1)",
+        "SELECT id FROM vec_cluster('t', 'v', ?1) LIMIT 2",
+        "SELECT rows FROM annoy_time('SELECT 1 UNION SELECT 2', ?1), (SELECT 1 UNION SELECT 2)",
+    ] {
+        let count = |n: &dyn rusqlite::ToSql| {
+            let mut statement = conn.prepare(sql).unwrap();
+            let mut rows = statement
+                .query([n])
+                .unwrap_or_else(|e| panic!("{sql}: {e}"));
+            let mut count = 0;
+            while rows
+                .next()
+                .unwrap_or_else(|e| panic!("{sql}: {e}"))
+                .is_some()
+            {
+                count += 1;
+            }
+            count
+        };
+        assert_eq!((count(&2i64), count(&2.0)), (2, 2), "{sql}");
+    }
+    let slice: String = common::one(
+        &conn,
+        "SELECT vec_to_json(vec_slice('[1, 2, 3]', 1.0, 3.0))",
+    );
+    assert_eq!(slice, "[2.000000,3.000000]");
+}
+
+#[test]
 fn in_a_join_k_rows_are_the_k_nearest_and_an_in_of_another_table_is_met_first() {
     let conn = points(10);
     let nearest = ids(

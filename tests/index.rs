@@ -364,6 +364,103 @@ fn a_search_in_returning_sees_the_row_that_has_just_changed() {
 }
 
 #[test]
+fn a_change_of_the_schema_is_noticed_under_every_name_and_among_many_indexes() {
+    let folder = Folder::new("many-readers");
+    let [conn, other] = [(); 2].map(|()| common::open(folder.database()));
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB, w BLOB);
+         INSERT INTO t VALUES(1, vec_f32('[1,0]'), vec_f32('[0,1]')), (2, vec_f32('[0,1]'), vec_f32('[1,0]'));
+         CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2)",
+    )
+    .unwrap();
+    // Of more statements than are kept.
+    let many = 100;
+    for i in 0..many {
+        conn.execute_batch(&format!(
+            "CREATE TABLE t{i}(id INTEGER PRIMARY KEY, v BLOB); INSERT INTO t{i} VALUES(1, zeroblob(8));
+             CREATE VIRTUAL TABLE i{i} USING annoy(t{i}, v, storage=inline)"
+        ))
+        .unwrap();
+    }
+    let search_many = || {
+        for i in 0..many {
+            let sql = format!(
+                "SELECT rowid FROM knn_annoy('i{i}', zeroblob(8), 1) UNION ALL
+                 SELECT rowid FROM knn_exact('t{i}', 'v', zeroblob(8), 1)"
+            );
+            assert_eq!(common::ids(&conn, &sql), [1, 1]);
+        }
+    };
+    let check = |nearest: i64, (table, column): (&str, &str), when: &str| {
+        for name in ["ix", "main.ix", "IX"] {
+            let sql = format!("SELECT rowid FROM knn_annoy('{name}', '[1,0]', 1)");
+            assert_eq!(common::ids(&conn, &sql), [nearest], "{name}, {when}");
+        }
+        let sql = format!("SELECT rowid FROM knn_exact('{table}', '{column}', '[1,0]', 1)");
+        assert_eq!(common::ids(&conn, &sql), [nearest], "{table}, {when}");
+    };
+    for evicted in [false, true] {
+        let change = |sql: &str| {
+            other.execute_batch(sql).unwrap();
+            if evicted {
+                search_many();
+            }
+        };
+        check(1, ("t", "v"), "as made");
+        change("DROP TABLE ix; CREATE VIRTUAL TABLE ix USING annoy(t, w, metric=l2)");
+        check(2, ("t", "w"), "made anew");
+        change("ALTER TABLE t RENAME TO u");
+        check(2, ("u", "w"), "another name of the table");
+        change("ALTER TABLE u RENAME COLUMN v TO x; ALTER TABLE u RENAME COLUMN w TO v");
+        check(2, ("u", "v"), "other names of the columns");
+        change(
+            "DROP TABLE ix; ALTER TABLE u RENAME COLUMN v TO w; ALTER TABLE u RENAME COLUMN x TO v; ALTER TABLE u RENAME TO t;
+             CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2)",
+        );
+        check(1, ("t", "v"), "as before");
+    }
+}
+
+#[test]
+fn rows_that_replace_removes_by_way_of_a_generated_column_are_noticed() {
+    let columns = [
+        "g AS (a / 2) UNIQUE",
+        "g AS (a / 2) STORED UNIQUE",
+        "g AS (id / 2) UNIQUE",
+        "g AS (id % 7), word TEXT DEFAULT 'w', UNIQUE(word, g)",
+        "g AS (id / 2 || a) UNIQUE ON CONFLICT REPLACE",
+    ];
+    for (columns, filter) in columns.into_iter().zip(["", ", where='a > 0'"].repeat(3)) {
+        let conn = common::memory();
+        conn.execute_batch(&format!(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a INT NOT NULL DEFAULT 7, v BLOB, {columns});
+             WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 20)
+             INSERT OR REPLACE INTO t(id, a, v) SELECT 2 * i, 2 * i, vec_f32('[' || i || ', 1]') FROM i;
+             CREATE VIRTUAL TABLE ix USING annoy(t, v, metric=l2{filter})"
+        ))
+        .unwrap();
+        for write in [
+            // Conflicts that are there once the default is in the place of NULL, or SQLite has chosen a rowid.
+            "REPLACE INTO t(a, v) VALUES(NULL, vec_f32('[100, 1]'))",
+            "UPDATE OR REPLACE t SET a = NULL WHERE id IN (2, 12)",
+            "REPLACE INTO t(v) VALUES(vec_f32('[101, 1]')), (vec_f32('[102, 1]'))",
+        ] {
+            conn.execute_batch(write).unwrap();
+            conn.execute_batch("INSERT INTO ix(ix) VALUES('integrity-check')")
+                .unwrap_or_else(|error| panic!("{columns}{filter}, {write}: {error}"));
+            assert_eq!(
+                common::ids(
+                    &conn,
+                    "SELECT rowid FROM knn_annoy('ix', '[0, 1]') ORDER BY rowid"
+                ),
+                common::ids(&conn, "SELECT id FROM t ORDER BY id"),
+                "{columns}{filter}, {write}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_search_in_a_trigger_sees_the_row_that_has_just_changed() {
     let mut rng = StdRng::seed_from_u64(28);
     let folder = Folder::new("in-triggers");

@@ -355,15 +355,15 @@ fn bad_json_is_refused_with_its_position() {
         ),
         (
             "vec_f32('[\"1\"]')",
-            "JSON parsing error: invalid type: string \"1\", expected f64 at line 1 column 4",
+            "JSON parsing error: invalid type: string \"1\", expected a number at line 1 column 4",
         ),
         (
             "vec_f32('[null]')",
-            "JSON parsing error: invalid type: null, expected f64 at line 1 column 5",
+            "JSON parsing error: invalid type: null, expected a number at line 1 column 5",
         ),
         (
             "vec_f32('[[1]]')",
-            "JSON parsing error: invalid type: sequence, expected f64 at line 1 column 1",
+            "JSON parsing error: invalid type: sequence, expected a number at line 1 column 1",
         ),
         (
             "vec_f32('[1e400]')",
@@ -383,7 +383,7 @@ fn bad_json_is_refused_with_its_position() {
         ),
         (
             "vec_int8('[1.5]')",
-            "JSON parsing error: invalid type: floating point `1.5`, expected i64 at line 1 column 4",
+            "JSON parsing error: invalid type: floating point `1.5`, expected a whole number at line 1 column 4",
         ),
         (
             "vec_bit('[1,0,1]')",

@@ -24,6 +24,7 @@ use serde_json::json;
 
 use super::index::{METRICS, Reader, Rows, find, no_index};
 use super::train::{Pending, Place, Surface, all_or_nothing, connection, options, text};
+use super::values::whole;
 use super::vtab::function::{Function, Scope};
 use super::{DIRECT, Session, function_error, quote, work};
 use crate::annoy::{self, AnnoyFile, AnnoyMetric, Trees};
@@ -107,7 +108,7 @@ fn import(ctx: &Context<'_>) -> Result<String> {
     let began = Instant::now();
     let conn = connection(ctx)?;
     let path = text(ctx, 0, "annoy_import", "the path of a file")?;
-    let ValueRef::Integer(dim) = ctx.get_raw(1) else {
+    let ValueRef::Integer(dim) = whole(ctx.get_raw(1)) else {
         bail!(
             "annoy_import: expected the dimension of the vectors as argument 2, got {}",
             ctx.get_raw(1).data_type()

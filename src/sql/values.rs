@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::ValueRef;
 
-use crate::spelling::did_you_mean;
+use crate::spelling::{did_you_mean, plain};
 use crate::vector::{f32_from_blob, json};
 
 /// The f32 vector in a BLOB of little-endian floats or in JSON text.
@@ -25,7 +25,7 @@ pub(crate) fn vector(value: ValueRef<'_>) -> Result<Cow<'_, [f32]>> {
 
 /// The error of a JSON object of options: serde's words, and for a name that is none the nearest that is one.
 pub(crate) fn options_error(function: &str, error: &serde_json::Error) -> anyhow::Error {
-    let said = error.to_string();
+    let said = plain(&error.to_string());
     // unknown field `searchk`, expected one of `search_k`, `recall` at line 1 column 10
     let mut names = said.split('`').skip(1).step_by(2);
     let hint = match names.next() {
@@ -33,6 +33,19 @@ pub(crate) fn options_error(function: &str, error: &serde_json::Error) -> anyhow
         _ => String::new(),
     };
     anyhow!("{function} options: {said}{hint}")
+}
+
+/// A REAL that is a whole number as the INTEGER that it stands for, any other value as it is: a language that has one kind of
+/// number, as JavaScript does, binds every number as a REAL.
+pub(crate) fn whole(value: ValueRef<'_>) -> ValueRef<'_> {
+    // From 2^63 on, `as` would give an integer that is not the same number.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    match value {
+        ValueRef::Real(x) if x.fract() == 0.0 && (-BEYOND..BEYOND).contains(&x) => {
+            ValueRef::Integer(x as i64)
+        }
+        other => other,
+    }
 }
 
 /// The type of a value, as sqlite-vec's errors name it.

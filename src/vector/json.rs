@@ -15,6 +15,8 @@ use anyhow::{Result, anyhow, bail};
 use serde::Deserializer as _;
 use serde::de::{Deserialize, Error, SeqAccess, Visitor};
 
+use crate::spelling::plain;
+
 use super::value::{Element, Vector, check_dim, pack_bits, to_bit, to_f16, to_f32, to_i8};
 use super::{EMPTY, MAX_DIM};
 
@@ -58,7 +60,7 @@ fn array<N: for<'de> Deserialize<'de>, T>(
             number: PhantomData,
         })
         .and_then(|components| reader.end().map(|()| components))
-        .map_err(|e| anyhow!("JSON parsing error: {e}"))?;
+        .map_err(|e| anyhow!("JSON parsing error: {}", plain(&e.to_string())))?;
     check_dim(components.len())?;
     Ok(components)
 }

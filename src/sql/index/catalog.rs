@@ -32,6 +32,7 @@ use super::names::{IndexName, TRIGGERS};
 use super::options::IndexOptions;
 use super::part;
 use super::partial::{AROUND_FILTER, check_filter, filter_columns, filter_now, may_ask_the_clock};
+use super::unique;
 use crate::sql::source::{self, Group, Source};
 use crate::sql::{quote, source::Column, unquote};
 
@@ -290,11 +291,8 @@ pub(crate) fn unnoticed_replace(
     index: &IndexName,
     source: &Source,
 ) -> Result<Option<String>> {
-    let indexes = unique_indexes(conn, source)?;
-    if indexes
-        .iter()
-        .any(|terms| !terms.iter().any(|t| t.column.is_some()))
-    {
+    let indexes = unique::indexes(conn, source)?;
+    if indexes.iter().any(unique::Index::is_unseen) {
         return Ok(Some(format!(
             "{} has a UNIQUE index over expressions alone, by way of which REPLACE removes rows that no trigger sees",
             source.table
@@ -311,7 +309,8 @@ pub(crate) fn unnoticed_replace(
         |row| row.get(0),
     )?;
     let needs_it = !indexes.is_empty() || source.filter.is_some() || source.key != source.row_key;
-    let knows = known.as_deref() == Some(&*known_as(&indexes)) && (before_insert || !needs_it);
+    let knows =
+        known.as_deref() == Some(&*unique::known_as(&indexes)) && (before_insert || !needs_it);
     Ok((!knows).then(|| {
         format!(
             "{} has other UNIQUE indexes than when its triggers were made, and REPLACE may remove rows by way of them",
@@ -347,20 +346,6 @@ pub(crate) fn has_temporary_trigger(conn: &Connection, source: &Source) -> Resul
         "SELECT 1 FROM sqlite_temp_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE",
     )?;
     Ok(statement.exists([&source.table])?)
-}
-
-/// What the catalogue says of UNIQUE indexes: their columns by place, because names change.
-fn known_as(indexes: &[Unique]) -> String {
-    let places: Vec<Vec<(i64, &str)>> = indexes
-        .iter()
-        .map(|terms| {
-            terms
-                .iter()
-                .map(|t| (t.place, t.collation.as_str()))
-                .collect()
-        })
-        .collect();
-    serde_json::json!(places).to_string()
 }
 
 /// The column that is indexed, in the table it is in now; both may have been renamed.
@@ -573,29 +558,10 @@ pub(crate) fn create_triggers(conn: &Connection, index: &IndexName, source: &Sou
         );
     }
 
-    // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove, a condition for each UNIQUE index.
-    let indexes = unique_indexes(conn, source)?;
-    put(conn, index, "unique", known_as(&indexes))?;
-    let mut replaced = Vec::new();
-    for terms in &indexes {
-        let mut equal = Vec::new();
-        // REPLACE puts its default into a column that may not be NULL, but only after the triggers have run.
-        let mut or_default = Vec::new();
-        for term in terms {
-            let Some(column) = term.column.as_ref().map(|name| quote(name)) else {
-                continue;
-            };
-            if term.has_default {
-                or_default.push(format!("new.{column} IS NULL"));
-            }
-            let collation = quote(&term.collation);
-            equal.push(format!("{column} = new.{column} COLLATE {collation}"));
-        }
-        if !equal.is_empty() {
-            replaced.push(equal.join(" AND "));
-            replaced.extend(or_default);
-        }
-    }
+    // The rows that INSERT OR REPLACE and UPDATE OR REPLACE are about to remove.
+    let indexes = unique::indexes(conn, source)?;
+    put(conn, index, "unique", unique::known_as(&indexes))?;
+    let mut replaced = unique::replaced(conn, source, &indexes)?;
     let same_key = format!("{key} = new.{key}");
     // Without a filter and groups, the row that comes is noted under the key of the one that goes.
     let noted_after = !partial && source.key == source.row_key;
@@ -634,45 +600,4 @@ pub(crate) fn drop_triggers(conn: &Connection, index: &IndexName) -> Result<()> 
         conn.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", index.quoted(suffix)))?;
     }
     Ok(())
-}
-
-/// A UNIQUE index (constraint or CREATE UNIQUE INDEX): its terms.
-type Unique = Vec<Term>;
-
-/// One column of an index, or an expression.
-struct Term {
-    /// The column's place in its table; -2 for an expression.
-    place: i64,
-    /// `None`: an expression.
-    column: Option<String>,
-    /// By which values are compared.
-    collation: String,
-    /// Whether REPLACE puts another value in the place of NULL.
-    has_default: bool,
-}
-
-fn unique_indexes(conn: &Connection, source: &Source) -> Result<Vec<Unique>> {
-    let mut statement = conn.prepare(
-        "SELECT l.name, i.cid, i.name, i.coll,
-                EXISTS(SELECT 1 FROM pragma_table_xinfo(?1, ?2) c
-                       WHERE c.cid = i.cid AND c.\"notnull\" AND c.dflt_value IS NOT NULL)
-         FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) i
-         WHERE l.\"unique\" AND i.key ORDER BY l.name, i.seqno",
-    )?;
-    let mut rows = statement.query([&source.table, &source.schema])?;
-    let mut indexes: Vec<(String, Unique)> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let index: String = row.get(0)?;
-        let term = Term {
-            place: row.get(1)?,
-            column: row.get(2)?,
-            collation: row.get(3)?,
-            has_default: row.get(4)?,
-        };
-        match indexes.last_mut() {
-            Some((name, terms)) if *name == index => terms.push(term),
-            _ => indexes.push((index, vec![term])),
-        }
-    }
-    Ok(indexes.into_iter().map(|(_, terms)| terms).collect())
 }

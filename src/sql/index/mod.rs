@@ -17,6 +17,7 @@
 //! * [`partial`]: the expression of a partial index.
 //! * [`pending`]: the rows that have changed since.
 //! * [`reader`]: what a query sees.
+//! * [`unique`]: the UNIQUE indexes, by way of which REPLACE removes rows.
 //! * [`table`]: the virtual table itself: commands, DROP, RENAME, and the MATCH form of a search.
 //!
 //! Invariant: the catalogue names a file only in the transaction that published it; a rowid whose row differs from
@@ -34,6 +35,7 @@ mod partial;
 mod pending;
 pub(crate) mod reader;
 mod table;
+mod unique;
 
 pub(crate) use build::Rows;
 pub(crate) use catalog::{Built, built};

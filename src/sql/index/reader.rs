@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::{Value, ValueRef};
@@ -37,6 +37,9 @@ const PLANE_EACH: usize = 32 << 20;
 
 /// Rows of each file that are compared with the table when it is first used.
 const COMPARED: usize = 16;
+
+/// How many readers there have been.
+static READERS: AtomicU64 = AtomicU64::new(0);
 
 /// What is wanted of a search, beside what is near what.
 #[derive(Debug, Clone)]
@@ -186,11 +189,13 @@ impl Reader {
                 source.table
             )),
         };
+        // A statement of this reader alone: another reader of the same index would take notice of a change in its place.
         let probe = format!(
             "SELECT (SELECT value FROM {} WHERE key = 'current'), c.seq, c.stamp
-             FROM (SELECT 1) LEFT JOIN (SELECT seq, {STAMP} AS stamp FROM {} ORDER BY seq DESC LIMIT 1) AS c",
+             FROM (SELECT 1) LEFT JOIN (SELECT seq, {STAMP} AS stamp FROM {} ORDER BY seq DESC LIMIT 1) AS c /* {} */",
             index.catalog(),
-            index.changes()
+            index.changes(),
+            READERS.fetch_add(1, Ordering::Relaxed)
         );
         let too_soon = catalog::searched_too_soon(conn, &index, &source)?;
         let mut reader = Reader {
@@ -268,7 +273,7 @@ impl Reader {
                 self.pending.follow(&place, last, &mut self.parts)?;
             }
         }
-        Ok(statement.get_status(StatementStatus::RePrepare) == 0)
+        Ok(!is_new(&statement))
     }
 
     fn open_parts(&mut self, conn: &Connection) -> Result<()> {
@@ -682,6 +687,13 @@ impl Reader {
     pub(crate) fn current(&self) -> Option<&str> {
         self.current.as_deref()
     }
+}
+
+/// Whether a cached statement that has just run was prepared since it ran before: the schema has changed, or others have
+/// taken its place in the cache meanwhile, so that nobody knows.
+pub(crate) fn is_new(statement: &rusqlite::Statement<'_>) -> bool {
+    statement.get_status(StatementStatus::RePrepare) > 0
+        || statement.get_status(StatementStatus::Run) == 1
 }
 
 /// Adds what a part has found.

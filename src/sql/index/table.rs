@@ -400,13 +400,14 @@ impl Cursor for IndexCursor {
         if number & SCAN != 0 {
             let (source, _) = table.source()?;
             let mut rows = Vec::new();
-            let one = match (number & 1 != 0, args.integer(0)) {
-                (false, _) => None,
-                (true, Some(rowid)) => Some(rowid),
-                (true, None) => {
+            let one = if number & 1 != 0 {
+                let Some(&rowid) = args.set(0)?.first() else {
                     self.rows = Some(rows);
                     return Ok(());
-                }
+                };
+                Some(rowid)
+            } else {
+                None
             };
             let mut statement = table.conn().prepare_cached(&source.listing(one))?;
             let mut selected = statement.query([])?;

@@ -13,7 +13,7 @@ use super::stream::Request;
 use super::targets::{Target, Targets, Way};
 use crate::forest::{Budget, RowSet};
 use crate::sql::index::Reader;
-use crate::sql::values::options_error;
+use crate::sql::values::{options_error, whole};
 use crate::sql::vector;
 use crate::sql::vtab::Args;
 use crate::sql::work;
@@ -41,9 +41,9 @@ pub(super) struct Batch {
     pub(super) threads: Option<usize>,
 }
 
-/// `k`: an integer from 0 on; NULL is the same as none.
+/// `k`: a whole number from 0 on; NULL is the same as none.
 pub(super) fn whole_number(value: ValueRef<'_>) -> Result<Option<usize>> {
-    match value {
+    match whole(value) {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(n) => match usize::try_from(n) {
             Ok(n) => Ok(Some(n)),
@@ -332,7 +332,7 @@ impl AnnoyOptions {
             threads: Option<i64>,
             filter: Option<String>,
         }
-        let json: Json = match value {
+        let json: Json = match whole(value) {
             ValueRef::Null => Json::default(),
             ValueRef::Integer(n) => Json {
                 search_k: Some(

@@ -12,7 +12,7 @@ use rusqlite::{Connection, StatementStatus};
 
 use super::stats::LastSearch;
 use crate::forest::{Budget, Hit, Scratch, Stats, TopK, TypedScan, widened};
-use crate::sql::index::reader::Wanted;
+use crate::sql::index::reader::{Wanted, is_new};
 use crate::sql::index::{self, Reader, TRIGGERS};
 use crate::sql::scan::scan_table;
 use crate::sql::source::Source;
@@ -71,6 +71,9 @@ pub(crate) struct Targets {
     scratch: RefCell<Scratch>,
 }
 
+/// Statements kept: some five for each index that is searched.
+const STATEMENTS: usize = 128;
+
 /// Touches the schemas whose change may give a bare name another meaning.
 const WATCH: &str = "SELECT 1 FROM main.sqlite_schema, temp.sqlite_schema LIMIT 0";
 
@@ -85,6 +88,7 @@ impl Targets {
     }
 
     fn with(conn: Connection, session: Arc<Session>) -> Self {
+        conn.set_prepared_statement_cache_capacity(STATEMENTS);
         Targets {
             conn,
             session,
@@ -155,7 +159,8 @@ impl Targets {
         watch.query([])?.next()?;
         // What it has open is kept until a new one has it.
         let known = self.columns.borrow().get(&key).cloned();
-        if watch.reset_status(StatementStatus::RePrepare) > 0 {
+        if is_new(watch) {
+            watch.reset_status(StatementStatus::RePrepare);
             self.columns.borrow_mut().clear();
         } else {
             match &known {

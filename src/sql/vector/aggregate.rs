@@ -13,6 +13,7 @@ use rusqlite::functions::{Aggregate, Context, WindowAggregate};
 use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 
 use super::{Output, PURE, READS, RETURNS, decode, function_error, output, type_name};
+use crate::sql::values::whole;
 use crate::vector::{Element, MAX_DIM, Vector};
 
 pub(super) fn register(conn: &Connection) -> rusqlite::Result<()> {
@@ -245,7 +246,7 @@ impl Components {
                 _ => Element::F32,
             });
         }
-        let place = match (ctx.len(), ctx.get_raw(0)) {
+        let place = match (ctx.len(), whole(ctx.get_raw(0))) {
             (1, _) => self.values.len(),
             (_, ValueRef::Integer(i)) => usize::try_from(i).unwrap_or(usize::MAX),
             (_, other) => bail!(

@@ -8,6 +8,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use super::{
     Output, READS, RETURNS, argument, decode, function_error, output, two_arguments, type_name,
 };
+use crate::sql::values::whole;
 use crate::vector::math::{self, Number};
 use crate::vector::{Element, Metric, Vector, json};
 
@@ -132,7 +133,7 @@ fn vec_scale(ctx: &Context<'_>) -> Result<Output> {
 }
 
 fn vec_slice(ctx: &Context<'_>) -> Result<Output> {
-    let index = |i, name| match ctx.get_raw(i) {
+    let index = |i, name| match whole(ctx.get_raw(i)) {
         ValueRef::Integer(n) => Ok(n),
         other => bail!(
             "slice '{name}' index must be an INTEGER, found {}",

@@ -13,6 +13,7 @@ use rusqlite::types::Value;
 
 use super::{Args, Cursor, Db, Origin, Output, Plan, Table};
 use crate::sql::Session;
+use crate::sql::values::whole;
 
 /// A function that gives rows.
 pub(crate) trait Function: 'static {
@@ -122,7 +123,7 @@ impl<F: Function> Cursor for FunctionCursor<F> {
         self.args.clear();
         for (i, name) in F::ARGUMENTS.iter().enumerate() {
             if number & (1 << i) != 0 {
-                self.args.push(args.get(next).try_into()?);
+                self.args.push(whole(args.get(next)).try_into()?);
                 next += 1;
             } else if i < F::REQUIRED {
                 bail!(

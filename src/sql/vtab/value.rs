@@ -7,6 +7,8 @@ use anyhow::Result;
 use rusqlite::ffi;
 use rusqlite::types::{Type, ValueRef};
 
+use crate::sql::values::whole;
+
 /// Values from SQL, valid during one callback.
 #[derive(Clone, Copy)]
 pub(crate) struct Args<'a> {
@@ -69,23 +71,16 @@ impl<'a> Args<'a> {
         self.get(i).data_type() == Type::Null
     }
 
-    /// Value `i` when it is an integer.
-    pub(crate) fn integer(&self, i: usize) -> Option<i64> {
-        match self.get(i) {
-            ValueRef::Integer(n) => Some(n),
-            _ => None,
-        }
-    }
-
-    /// The integers among the values of an IN that was asked for all at once, in argument `i`; of a plain value, itself.
-    /// A rowid equals no other kind of number.
+    /// The integers among the values of an IN that was asked for all at once, in argument `i`; of a plain value, itself. As
+    /// SQLite compares them with a rowid: 7.0 is one, and so is the text '7', which a column of texts may give in a join.
     pub(crate) fn set(&self, i: usize) -> Result<Vec<i64>> {
         let mut integers = Vec::new();
-        let mut push = |value: ValueRef<'_>| match value {
-            ValueRef::Integer(n) => integers.push(n),
-            // From 2^63 on, `as` would give an integer that is not the same number.
-            ValueRef::Real(x) if x.fract() == 0.0 && x.abs() < 9.2e18 => integers.push(x as i64),
-            _ => {}
+        let mut push = |value: *mut ffi::sqlite3_value| {
+            // SAFETY: a value of the running xFilter. A text that is a number becomes that.
+            unsafe { ffi::sqlite3_value_numeric_type(value) };
+            if let ValueRef::Integer(n) = whole(Args { values: &[value] }.get(0)) {
+                integers.push(n);
+            }
         };
         let Some(&list) = self.values.get(i) else {
             return Ok(integers);
@@ -94,12 +89,12 @@ impl<'a> Args<'a> {
         // SAFETY: a value of the running xFilter. What is no list is answered with an error code and no value.
         let mut code = unsafe { ffi::sqlite3_vtab_in_first(list, &raw mut value) };
         if !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_DONE) && self.len() > i {
-            push(self.get(i));
+            push(list);
             return Ok(integers);
         }
         while code == ffi::SQLITE_OK && !value.is_null() {
-            // SAFETY: SQLite's value, valid until the next one is asked for.
-            push(Args { values: &[value] }.get(0));
+            // Valid until the next one is asked for.
+            push(value);
             // SAFETY: as above.
             code = unsafe { ffi::sqlite3_vtab_in_next(list, &raw mut value) };
         }
