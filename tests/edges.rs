@@ -291,6 +291,87 @@ fn what_is_no_vector_stops_a_build_and_a_search_with_its_row_and_never_comes_fir
 }
 
 #[test]
+fn names_of_which_an_index_would_have_two_columns_are_refused() {
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB, k BLOB); INSERT INTO t VALUES(1, zeroblob(8), zeroblob(8));
+         CREATE VIEW w AS SELECT id, v FROM t",
+    )
+    .unwrap();
+    for (index, column, said) in [
+        ("v", "v", "can't have the name v"),
+        ("V", "v", "can't have the name V"),
+        ("distance", "v", "can't have the name distance"),
+        ("rowid", "v", "can't have the name rowid"),
+        ("i", "k", "a column named k can't be indexed"),
+    ] {
+        let error = common::error(
+            &conn,
+            &format!("CREATE VIRTUAL TABLE {index} USING annoy(t, {column})"),
+        );
+        assert!(error.contains(said), "{error}");
+    }
+    let error = common::error(&conn, "CREATE VIRTUAL TABLE i USING annoy(w, v)");
+    assert!(error.contains("w is a view"), "{error}");
+    let error = common::error(
+        &conn,
+        "CREATE VIRTUAL TABLE i USING annoy(t, v, trees=2, TREES=3)",
+    );
+    assert!(error.contains("TREES is given twice"), "{error}");
+
+    conn.execute_batch("CREATE VIRTUAL TABLE i USING annoy(t, v)")
+        .unwrap();
+    for name in ["v", "options"] {
+        let error = common::error(&conn, &format!("ALTER TABLE i RENAME TO {name}"));
+        assert!(error.contains("give it another name"), "{error}");
+    }
+    // The index's column is called as the table's, as far as that can be.
+    let nearest = |column: &str| {
+        common::ids(
+            &conn,
+            &format!("SELECT rowid FROM i WHERE {column} MATCH zeroblob(8) AND k = 1"),
+        )
+    };
+    conn.execute_batch("ALTER TABLE t RENAME COLUMN v TO emb")
+        .unwrap();
+    assert_eq!(nearest("emb"), [1]);
+    for odd in ["i", "distance"] {
+        conn.execute_batch(&format!("ALTER TABLE t RENAME COLUMN emb TO {odd}"))
+            .unwrap();
+        assert_eq!(nearest("v"), [1], "{odd}");
+        conn.execute_batch(&format!(
+            "INSERT INTO i(i) VALUES('rebuild'); ALTER TABLE t RENAME COLUMN {odd} TO emb"
+        ))
+        .unwrap();
+    }
+    let error = common::error(&conn, "ALTER TABLE i RENAME TO emb");
+    assert!(error.contains("give it another name"), "{error}");
+    conn.execute_batch("DROP TABLE i").unwrap();
+}
+
+#[test]
+fn an_index_is_searched_like_a_table_function_too() {
+    let conn = common::memory();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB);
+         INSERT INTO t VALUES(1, vec_f32('[1, 0]')), (2, vec_f32('[0, 1]')), (3, vec_f32('[1, 1]'));
+         CREATE VIRTUAL TABLE i USING annoy(t, v, metric=l2)",
+    )
+    .unwrap();
+    for sql in [
+        "SELECT rowid FROM i('[1, 0]', 2)",
+        "SELECT rowid FROM i('[1, 0]', 2, 100)",
+        "SELECT rowid FROM i('[1, 0]') LIMIT 2",
+        "SELECT rowid FROM i WHERE i MATCH '[1, 0]' AND k = 2",
+        "SELECT n.rowid FROM t, i(t.v, 2) n WHERE t.id = 1",
+    ] {
+        assert_eq!(common::ids(&conn, sql), [1, 3], "{sql}");
+    }
+    let error = common::error(&conn, "SELECT rowid FROM i('rebuild')");
+    assert!(error.contains("Query vector"), "{error}");
+}
+
+#[test]
 fn odd_tables_and_names_are_indexed_like_any_other() {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let tables = [

@@ -629,6 +629,35 @@ fn a_read_only_database_is_refused_before_anything_is_trained() {
 }
 
 #[test]
+fn inside_of_a_statement_that_writes_it_is_refused_before_anything_is_trained() {
+    let conn = memory();
+    corpus(&conn, 30);
+    train(&conn, SMALL);
+    conn.execute_batch("CREATE TABLE log(what)").unwrap();
+    let before = everything(&conn);
+    // Would take minutes.
+    let options = r#"{"epochs":1000000}"#;
+    for call in [
+        format!("word2vec_train('other', 'docs', 'body', '{options}')"),
+        format!("doc2vec_train('other', 'docs', 'body', '{options}')"),
+        format!("word2vec_update('words', 'docs', 'body', '{options}')"),
+    ] {
+        for sql in [
+            format!("INSERT INTO log SELECT {call}"),
+            format!("CREATE TABLE new AS SELECT {call} AS summary"),
+            format!("UPDATE docs SET body = {call}"),
+        ] {
+            let error = common::error(&conn, &sql);
+            assert!(
+                error.contains("expected a SELECT of its own"),
+                "{sql}: {error}"
+            );
+            assert_eq!(everything(&conn), before, "{sql}");
+        }
+    }
+}
+
+#[test]
 fn an_interrupt_stops_within_a_second_and_leaves_nothing() {
     let conn = memory();
     corpus(&conn, 300);

@@ -1,7 +1,7 @@
 //! Long work: a worker thread computes, the thread that holds the database handle waits for it.
 //!
-//! While it waits it steps a tiny statement every few milliseconds. That is how a Ctrl-C (`sqlite3_interrupt`) is seen
-//! on every SQLite version, and it runs the host's progress handler, whose answer counts as well. The worker never
+//! While it waits it runs a small statement every few milliseconds ([`LOOK`]). That is how a Ctrl-C (`sqlite3_interrupt`) is
+//! seen on every SQLite version, and it runs the host's progress handler, whose answer counts as well. The worker never
 //! touches SQLite; it polls its [`Job`].
 //!
 //! `annoy_progress('stderr')` shows a bar on the terminal for the work that follows, `annoy_progress('off')` ends that;
@@ -23,6 +23,9 @@ use crate::job::{Job, Progress};
 
 /// How often the waiting thread looks for an interrupt.
 const TICK: Duration = Duration::from_millis(10);
+/// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
+/// its progress handler, thousands as a rule, and may use it to end what takes too long.
+const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
 /// How often a bar is redrawn.
 const REDRAW: Duration = Duration::from_millis(100);
 /// How often a line goes to SQLite's log when no bar is shown.
@@ -103,7 +106,7 @@ pub(crate) fn run<T: Send>(
     display: Display,
     body: impl FnOnce(&Job) -> Result<T> + Send,
 ) -> Result<T> {
-    let mut tick = conn.prepare("SELECT 1")?;
+    let mut tick = conn.prepare(LOOK)?;
     let job = Job::new();
     let mut show = Show::new(display);
     std::thread::scope(|scope| {
@@ -280,5 +283,39 @@ mod tests {
             total: 1,
         };
         assert_eq!(line(&begun, 60.0), "trees: after 60 s");
+    }
+
+    #[test]
+    fn a_progress_handler_that_counts_in_thousands_ends_the_work() {
+        extern "C" fn no_more(calls: *mut std::ffi::c_void) -> std::ffi::c_int {
+            // SAFETY: the counter below, which outlives the handler.
+            let calls = unsafe { &mut *calls.cast::<i32>() };
+            *calls += 1;
+            i32::from(*calls > 10)
+        }
+        #[cfg(feature = "loadable")]
+        {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
+        }
+        let conn = Connection::open_in_memory().unwrap();
+        let mut calls = 0i32;
+        // SAFETY: an open connection, and a counter that stays where it is until the handler is taken away.
+        let mut set = |handler: Option<
+            unsafe extern "C" fn(*mut std::ffi::c_void) -> std::ffi::c_int,
+        >| unsafe {
+            let counter: *mut i32 = &raw mut calls;
+            ffi::sqlite3_progress_handler(conn.handle(), 1000, handler, counter.cast());
+        };
+        set(Some(no_more));
+        let outcome = run(&conn, Display::Log, |job| {
+            let began = Instant::now();
+            while !job.is_stopped() && began.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(job.is_stopped())
+        });
+        set(None);
+        assert!(outcome.unwrap());
     }
 }

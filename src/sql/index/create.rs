@@ -28,10 +28,41 @@ pub(super) fn create(
             quote(&index.name)
         );
     }
+    check_names(&index.name, &source.column)?;
     session.named.fetch_add(1, Ordering::Relaxed);
     make(conn, session, index, source, declaration, None, || {
         catalog::create(conn, index)
     })
+}
+
+/// Columns that every index has.
+const COLUMNS: [&str; 4] = ["distance", "k", "options", "rowid"];
+
+/// Refuses names of which the index would have two columns: that of the vectors, the one that has the index's own name, and
+/// [`COLUMNS`].
+pub(super) fn check_names(index: &str, column: &str) -> Result<()> {
+    let is_taken = |name: &str| COLUMNS.iter().any(|taken| taken.eq_ignore_ascii_case(name));
+    if is_taken(column) {
+        bail!(
+            "a column named {column} can't be indexed, because an index has columns {} of its own; rename it by ALTER TABLE",
+            COLUMNS.join(", ")
+        );
+    }
+    if is_taken(index) || index.eq_ignore_ascii_case(column) {
+        bail!(
+            "an index can't have the name {index}, because its columns are {column}, {}, and one that is named as the index \
+             itself; give it another name",
+            COLUMNS.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// What the column of vectors is called in the index: as in the table, unless it has been renamed to what can't be.
+pub(super) fn column(conn: &Connection, index: &IndexName, declaration: &Declaration) -> String {
+    let now = catalog::column_now(conn, index).ok().flatten();
+    now.filter(|now| check_names(&index.name, now).is_ok())
+        .unwrap_or_else(|| declaration.column.clone())
 }
 
 /// Makes it again. Where its table and its column are now, and under which names its filter knows columns, is taken from
@@ -83,6 +114,13 @@ fn make(
     filter: Option<String>,
     tables: impl FnOnce() -> Result<()>,
 ) -> Result<String> {
+    if source.is_view {
+        bail!(
+            "{} is a view, whose changes no trigger can note; index the table that the vectors are in, with where='...' for a \
+             part of it",
+            source.table
+        );
+    }
     if !source.has_stable_key {
         bail!(
             "{} needs an INTEGER PRIMARY KEY to be indexed: VACUUM may change any other rowid",

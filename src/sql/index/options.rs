@@ -175,6 +175,7 @@ impl Declaration {
             )
         })?;
         let (mut options, mut metric) = (IndexOptions::default(), None);
+        let mut given = Vec::new();
         for arg in rest {
             let Some((name, value)) = arg.split_once('=') else {
                 bail!(
@@ -184,6 +185,10 @@ impl Declaration {
                 );
             };
             let (name, value) = (name.trim(), unquote(value));
+            if given.contains(&name.to_ascii_lowercase()) {
+                bail!("the option {name} is given twice; leave one out");
+            }
+            given.push(name.to_ascii_lowercase());
             match name.to_ascii_lowercase().as_str() {
                 "metric" => {
                     metric = Some(Metric::parse(&value, &ALL)?);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the indexed column's name | the vector; `MATCH` a query vector to search |
 //! | distance | of a search |
-//! | the index's name, hidden | commands: `INSERT INTO i(i) VALUES('rebuild')` |
+//! | the index's name, hidden | commands: `INSERT INTO i(i) VALUES('rebuild')`; a search, too: `FROM i(query, k, options)` |
 //! | k, hidden | rows wanted |
 //! | options, hidden | as the last argument of `knn_annoy` |
 //!
@@ -34,7 +34,7 @@ use crate::sql::knn::targets::Targets;
 use crate::sql::knn::{QueryArgs, plan_search};
 use crate::sql::quote;
 use crate::sql::source::Source;
-use crate::sql::vtab::{Args, Change, Cursor, Op, Origin, Output, Plan, Table};
+use crate::sql::vtab::{Args, Change, Constraint, Cursor, Op, Origin, Output, Plan, Table};
 
 /// The commands.
 const COMMANDS: [&str; 4] = ["rebuild", "refresh", "auto-refresh", "integrity-check"];
@@ -263,7 +263,7 @@ impl Table for Index {
         let column = if origin.create {
             create::create(conn, targets.session(), &index, &declaration)?
         } else {
-            declaration.column.clone()
+            create::column(conn, &index, &declaration)
         };
         let columns = format!(
             "CREATE TABLE x({}, distance REAL, {} HIDDEN, k HIDDEN, options HIDDEN)",
@@ -282,11 +282,14 @@ impl Table for Index {
 
     fn best_index(&self, plan: &mut Plan<'_>) -> Result<bool> {
         let constraints = plan.constraints();
-        if constraints
-            .iter()
-            .any(|c| c.column == VECTOR && c.op == Op::Match)
-        {
-            let arguments = [(VECTOR, Op::Match), (K, Op::Eq), (OPTIONS, Op::Eq)];
+        // Also `FROM i(query, k, options)`, which is how SQLite says that the hidden columns are equal to these.
+        let asks = |c: &&Constraint| match c.op {
+            Op::Match => c.column == VECTOR || c.column == COMMAND as i32,
+            Op::Eq => c.column == COMMAND as i32,
+            _ => false,
+        };
+        if let Some(query) = constraints.iter().find(asks) {
+            let arguments = [(query.column, query.op), (K, Op::Eq), (OPTIONS, Op::Eq)];
             return Ok(plan_search(plan, DISTANCE, &arguments, 1));
         }
         let by_rowid = constraints
@@ -344,6 +347,9 @@ impl Table for Index {
         };
         catalog::check(self.conn(), &old)?;
         let (source, _) = self.source()?;
+        // Or else it could not be opened any more.
+        create::check_names(name, &source.column)?;
+        create::check_names(name, &self.declaration.column)?;
         let parts = build::current(self.conn(), &old);
         files::rename(self.conn(), self.targets.session(), &old, &new, &parts)?;
         self.conn().flush_prepared_statement_cache();

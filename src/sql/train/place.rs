@@ -3,13 +3,24 @@
 use anyhow::{Result, bail};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::sql::quote;
+use crate::sql::{quote, work};
 
 /// A schema and the name of a model in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     schema: String,
     name: String,
+}
+
+/// Refuses to run inside of a statement that writes, where SQLite opens no savepoint: now, not when all has been computed.
+pub(super) fn check_alone(conn: &Connection) -> Result<()> {
+    if work::is_writing(conn) {
+        bail!(
+            "a statement that writes is running, and a model can't be written inside of it: expected a SELECT of its own, with \
+             nothing around it but a transaction"
+        );
+    }
+    Ok(())
 }
 
 /// What ends the name of a model's second table.
@@ -36,6 +47,7 @@ impl Place {
                 "'{name}' can't name a model: SQLite keeps names that begin with sqlite_ for itself"
             );
         }
+        check_alone(conn)?;
         if conn.query_row("PRAGMA query_only", [], |row| row.get(0))? {
             bail!(
                 "PRAGMA query_only is on: expected a connection that may write the model; turn it off first"

@@ -14,7 +14,7 @@ use rusqlite::functions::Context;
 use serde_json::Value;
 
 use super::caller::connection;
-use super::place::Place;
+use super::place::{Place, check_alone};
 use super::request::Request;
 use super::savepoint::all_or_nothing;
 use super::store::{self, bytes_of};
@@ -66,6 +66,7 @@ fn options(stored: &Options, given: Vec<(String, Value)>) -> Result<Options> {
 fn call(ctx: &Context<'_>, session: &Session) -> Result<String> {
     let conn = connection(ctx)?;
     let request = Request::new(ctx, "word2vec_update")?;
+    check_alone(&conn)?;
     let place = Place::find(&conn, request.model)?;
     store::of_format(&conn, &place, store::WORD2VEC, "word2vec_train")?;
     let stored = store::options(&conn, &place)?;
