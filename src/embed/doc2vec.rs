@@ -46,7 +46,7 @@ use crate::embed::train::initial;
 use crate::embed::vocab::{Vocabulary, WordId};
 use crate::job::Job;
 use crate::kernel::Level;
-use crate::kernel::window::{Bags, OUTPUTS, Row};
+use crate::kernel::window::{Bags, Row};
 
 /// The coordinate of the random streams of inference; those of training are epochs.
 const INFER: u64 = u64::MAX - 2;
@@ -317,12 +317,11 @@ struct Training<'a> {
 impl Training<'_> {
     fn with_worker<T>(&self, run: impl FnOnce(&mut Worker<'_>) -> Result<T>) -> Result<T> {
         let dim = self.options.segments() * self.words.stride();
-        let mut copies = Matrix::zeros(OUTPUTS, dim)?;
         let mut scratch = Matrix::zeros(2, dim)?;
         let scratch = Shared::new(&mut scratch);
         run(&mut Worker {
             training: self,
-            predictor: Predictor::new(self.targets, Shared::new(&mut copies)),
+            predictor: Predictor::new(self.targets, dim),
             bags: Bags::at(self.level, self.words.stride()),
             whole: Bags::at(self.level, dim),
             scratch,

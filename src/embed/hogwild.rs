@@ -22,7 +22,7 @@
 use std::marker::PhantomData;
 
 use crate::embed::matrix::Matrix;
-use crate::kernel::window::Row;
+use crate::kernel::window::{Row, Rows};
 
 /// A matrix that all threads of a training write.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,12 @@ impl<'a> Shared<'a> {
             start: matrix.floats_mut().as_mut_ptr(),
             lives: PhantomData,
         }
+    }
+
+    /// All rows.
+    pub(super) fn rows(&self) -> Rows<'a> {
+        // SAFETY: they are the matrix, which stays borrowed for 'a.
+        unsafe { Rows::new(self.start, self.n_rows, self.stride) }
     }
 
     /// Floats of a row.

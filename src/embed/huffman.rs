@@ -5,22 +5,14 @@
 //! has V - 1 inner nodes; inner node 0 is the first made, the root the last.
 
 use crate::embed::vocab::WordId;
+use crate::kernel::window::Target;
 
 /// The path from the root to every word.
 #[derive(Debug, Clone)]
 pub struct Huffman {
     /// Where the path of word i begins; one more entry than there are words.
     starts: Vec<usize>,
-    steps: Vec<Step>,
-}
-
-/// One inner node on a path, and the side it is left on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// The inner node, below V - 1: the row of its output vector.
-    pub node: u32,
-    /// The bit of the code: whether the path goes on to the second child, the more frequent one.
-    pub code: bool,
+    steps: Vec<Target>,
 }
 
 impl Huffman {
@@ -69,11 +61,10 @@ impl Huffman {
             starts.push(steps.len());
             let mut node = word;
             while node != root {
-                let step = Step {
-                    node: (parent[node] - n) as u32,
-                    code: is_second[node],
-                };
-                steps.push(step);
+                steps.push(Target {
+                    row: (parent[node] - n) as u32,
+                    label: if is_second[node] { 0.0 } else { 1.0 },
+                });
                 node = parent[node];
             }
             let start = starts[word];
@@ -83,10 +74,11 @@ impl Huffman {
         Huffman { starts, steps }
     }
 
-    /// The inner nodes on the way to a word, root first. Empty when it is the only word.
+    /// The inner nodes on the way to a word, root first, with labels: 1 where the path goes on to the first child, 0 where
+    /// to the second, the more frequent one. Rows are below V - 1. Empty when it is the only word.
     #[must_use]
     #[inline]
-    pub fn path(&self, word: WordId) -> &[Step] {
+    pub fn path(&self, word: WordId) -> &[Target] {
         &self.steps[self.starts[word as usize]..self.starts[word as usize + 1]]
     }
 }
@@ -122,7 +114,7 @@ mod tests {
             let mut counts: Vec<u64> = (0..n).map(|_| count()).collect();
             counts.sort_unstable_by_key(|&c| Reverse(c));
             let tree = Huffman::new(&counts);
-            let paths: Vec<&[Step]> = (0..n).map(|id| tree.path(id)).collect();
+            let paths: Vec<&[Target]> = (0..n).map(|id| tree.path(id)).collect();
 
             let cost: u64 = paths
                 .iter()
@@ -139,10 +131,10 @@ mod tests {
             let mut ends = HashSet::new();
             let mut prefix_of = vec![None; n as usize];
             for path in &paths {
-                let codes: Vec<bool> = path.iter().map(|s| s.code).collect();
+                let codes: Vec<bool> = path.iter().map(|s| s.label == 0.0).collect();
                 for (i, step) in path.iter().enumerate() {
                     let seen =
-                        prefix_of[step.node as usize].get_or_insert_with(|| codes[..i].to_vec());
+                        prefix_of[step.row as usize].get_or_insert_with(|| codes[..i].to_vec());
                     assert_eq!(*seen, codes[..i]);
                 }
                 assert!(ends.insert(codes));

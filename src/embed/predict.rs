@@ -3,7 +3,7 @@
 //! Whatever an input is made of (a document, a context and a document, a word and its n-grams), it is scored against the
 //! word that it should predict and against noise words, or along the word's path in the tree of hierarchical softmax;
 //! what it should have been goes into its *sink*. The arithmetic is `kernel::window`'s. Inputs that predict the same word
-//! share its noise words. Frozen targets stay as they are: steps are made on copies.
+//! share its noise words. Targets that are frozen stay as they are.
 
 use anyhow::{Result, bail};
 
@@ -16,7 +16,7 @@ use crate::embed::random::Random;
 use crate::embed::sampling::{Noise, keep_probabilities};
 use crate::embed::vocab::WordId;
 use crate::kernel::Level;
-use crate::kernel::window::{Bags, Block, INPUTS, OUTPUTS, Row, Steps};
+use crate::kernel::window::{Block, INPUTS, OUTPUTS, Path, Paths, Row, Steps, Target};
 
 /// The loss is measured on one word in so many: a prime, so that words which come round in step are not always left out.
 const LOSS_EVERY: u64 = 31;
@@ -30,7 +30,6 @@ pub(super) struct Targets<'a> {
     output: Option<Shared<'a>>,
     nodes: Option<Shared<'a>>,
     steps: Steps,
-    level: Level,
     is_frozen: bool,
 }
 
@@ -52,7 +51,6 @@ impl<'a> Targets<'a> {
             output: output.map(Shared::new),
             nodes: nodes.map(Shared::new),
             steps: Steps::at(level),
-            level,
             is_frozen,
         })
     }
@@ -87,31 +85,37 @@ pub(super) fn window(
 pub(super) struct Predictor<'a> {
     targets: &'a Targets<'a>,
     block: Block<'a>,
-    bags: Bags,
-    /// Copies of frozen rows.
-    copies: Shared<'a>,
-    /// Distinct noise words, and how often each was drawn.
-    drawn: Vec<(WordId, f32)>,
+    /// Steps of single inputs, on the nodes of the tree and on the words.
+    tree_paths: Option<Paths<'a>>,
+    word_paths: Option<Paths<'a>>,
+    /// A word and its noise, as drawn; and without repetitions, with the number of times.
+    word_and_noise: Vec<Target>,
+    distinct: Vec<(Target, f32)>,
     n_predicted: u64,
     pub(super) loss: Loss,
 }
 
 impl<'a> Predictor<'a> {
-    /// `copies`: a matrix of [`OUTPUTS`] rows of the targets' stride.
-    pub(super) fn new(targets: &'a Targets<'a>, copies: Shared<'a>) -> Predictor<'a> {
-        let stride = copies.stride();
+    /// `stride`: that of the targets.
+    pub(super) fn new(targets: &'a Targets<'a>, stride: usize) -> Predictor<'a> {
+        let paths = |matrix: Option<Shared<'a>>| {
+            let mut paths = Paths::new(matrix?.rows());
+            paths.outputs_learn = !targets.is_frozen;
+            Some(paths)
+        };
         Predictor {
             targets,
             block: Block::new(stride),
-            bags: Bags::at(targets.level, stride),
-            copies,
-            drawn: Vec::new(),
+            tree_paths: paths(targets.nodes),
+            word_paths: paths(targets.output),
+            word_and_noise: Vec::new(),
+            distinct: Vec::new(),
             n_predicted: 0,
             loss: Loss::default(),
         }
     }
 
-    /// Each input (the row, and where its error is added) learns to predict a word.
+    /// Each input (the row, and where its error is added) learns to predict a word. Frozen targets have one input.
     ///
     /// # Errors
     /// When a score is no number any more.
@@ -122,21 +126,76 @@ impl<'a> Predictor<'a> {
         alpha: f32,
         random: &mut Random,
     ) -> Result<()> {
-        let targets = self.targets;
         let is_measured = self.n_predicted.is_multiple_of(LOSS_EVERY);
         self.n_predicted += 1;
         if is_measured {
             self.loss.n += inputs.len() as u64;
         }
-        self.drawn.clear();
-        if targets.output.is_some() {
-            for _ in 0..targets.negative {
-                let id = targets.noise.draw(random);
-                match self.drawn.iter_mut().find(|(other, _)| *other == id) {
-                    _ if id == word => {}
-                    Some((_, times)) => *times += 1.0,
-                    None => self.drawn.push((id, 1.0)),
+        self.draw(word, random);
+        match inputs {
+            &[(input, sink)] => self.single(input, sink, word, alpha, is_measured),
+            _ => self.several(inputs, word, alpha, is_measured),
+        }
+    }
+
+    /// A word and its noise. A noise word that is the word itself is left out.
+    fn draw(&mut self, word: WordId, random: &mut Random) {
+        let target = |row, label| Target { row, label };
+        self.word_and_noise.clear();
+        if self.targets.output.is_some() {
+            self.word_and_noise.push(target(word, 1.0));
+            for _ in 0..self.targets.negative {
+                let id = self.targets.noise.draw(random);
+                if id != word {
+                    self.word_and_noise.push(target(id, 0.0));
                 }
+            }
+        }
+    }
+
+    fn single(
+        &mut self,
+        input: Row<'a>,
+        sink: Row<'a>,
+        word: WordId,
+        alpha: f32,
+        is_measured: bool,
+    ) -> Result<()> {
+        let targets = self.targets;
+        let mut loss = 0.0;
+        let tree = (self.tree_paths.as_mut()).map(|paths| (paths, targets.tree.path(word)));
+        let words = (self.word_paths.as_mut()).map(|paths| (paths, &self.word_and_noise[..]));
+        for (scratch, outputs) in [tree, words].into_iter().flatten() {
+            let path = Path {
+                input,
+                sink,
+                is_first: false,
+                targets: outputs,
+                soon: (None, &[]),
+            };
+            scratch.alpha = alpha;
+            targets.steps.path(scratch, &path);
+            if is_measured {
+                loss += scratch.loss(&path);
+            }
+        }
+        self.add_loss(loss)
+    }
+
+    fn several(
+        &mut self,
+        inputs: &[(Row<'a>, Row<'a>)],
+        word: WordId,
+        alpha: f32,
+        is_measured: bool,
+    ) -> Result<()> {
+        let targets = self.targets;
+        // A block stores each output once.
+        self.distinct.clear();
+        for &target in &self.word_and_noise {
+            match self.distinct.iter_mut().find(|(other, _)| *other == target) {
+                Some((_, times)) => *times += 1.0,
+                None => self.distinct.push((target, 1.0)),
             }
         }
         self.block.alpha = alpha;
@@ -147,50 +206,41 @@ impl<'a> Predictor<'a> {
             }
             if let Some(nodes) = targets.nodes {
                 for part in targets.tree.path(word).chunks(OUTPUTS) {
-                    self.block.clear_outputs();
                     for step in part {
-                        self.output(nodes.row(step.node), !step.code, 1.0);
+                        let is_first_child = step.label == 1.0;
+                        self.block.output(nodes.row(step.row), is_first_child, 1.0);
                     }
                     self.step(is_measured)?;
                 }
             }
             if let Some(output) = targets.output {
-                self.block.clear_outputs();
-                self.output(output.row(word), true, 1.0);
-                for i in 0..self.drawn.len() {
-                    if self.block.n_outputs() == OUTPUTS {
-                        self.step(is_measured)?;
-                        self.block.clear_outputs();
+                for i in (0..self.distinct.len()).step_by(OUTPUTS) {
+                    for (target, times) in self.distinct[i..].iter().take(OUTPUTS) {
+                        let row = output.row(target.row);
+                        self.block.output(row, target.label == 1.0, *times);
                     }
-                    let (id, times) = self.drawn[i];
-                    self.output(output.row(id), false, times);
+                    self.step(is_measured)?;
                 }
-                self.step(is_measured)?;
             }
         }
         Ok(())
     }
 
-    fn output(&mut self, row: Row<'a>, label: bool, weight: f32) {
-        let row = if self.targets.is_frozen {
-            let copy = self.copies.row(self.block.n_outputs() as u32);
-            self.bags.sum(&[row], 1.0, copy);
-            copy
-        } else {
-            row
-        };
-        self.block.output(row, label, weight);
-    }
-
     fn step(&mut self, is_measured: bool) -> Result<()> {
         self.targets.steps.block(&mut self.block);
-        if is_measured {
-            let loss = self.block.loss();
-            if !loss.is_finite() {
-                bail!("training diverged: the vectors left the range of numbers; lower alpha");
-            }
-            self.loss.sum += loss;
+        let loss = match is_measured {
+            true => self.block.loss(),
+            false => 0.0,
+        };
+        self.block.clear_outputs();
+        self.add_loss(loss)
+    }
+
+    fn add_loss(&mut self, loss: f64) -> Result<()> {
+        if !loss.is_finite() {
+            bail!("training diverged: the vectors left the range of numbers; lower alpha");
         }
+        self.loss.sum += loss;
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ use crate::embed::train::{Weights, initial};
 use crate::embed::vocab::{Vocabulary, WordId};
 use crate::job::Job;
 use crate::kernel::Level;
-use crate::kernel::window::{Bags, OUTPUTS, Row};
+use crate::kernel::window::{Bags, Row};
 
 /// Trains vectors for the words of a corpus and their n-grams.
 ///
@@ -130,7 +130,6 @@ fn learn(
         total,
     };
     let outcomes = on_threads(options.threads, options.epochs as u64 * n_chunks, |next| {
-        let mut copies = Matrix::zeros(OUTPUTS, options.vector_size)?;
         let span = (GROUP + 2 * options.window).min(documents.longest() + 1);
         let mut sums = Matrix::zeros(span, options.vector_size)?;
         let mut errors = sums.clone();
@@ -139,7 +138,6 @@ fn learn(
             Shared::new(&mut sums),
             Shared::new(&mut errors),
             Shared::new(&mut means),
-            Shared::new(&mut copies),
         ];
         let mut worker = Worker::new(&training, scratch);
         let mut losses = vec![Loss::default(); options.epochs];
@@ -212,13 +210,10 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(
-        training: &'a Training<'a>,
-        [sums, errors, means, copies]: [Shared<'a>; 4],
-    ) -> Worker<'a> {
+    fn new(training: &'a Training<'a>, [sums, errors, means]: [Shared<'a>; 3]) -> Worker<'a> {
         Worker {
             training,
-            predictor: Predictor::new(training.targets, copies),
+            predictor: Predictor::new(training.targets, sums.stride()),
             bags: Bags::at(training.level, sums.stride()),
             sums,
             errors,

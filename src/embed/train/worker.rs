@@ -8,7 +8,7 @@ use crate::embed::hogwild::Shared;
 use crate::embed::options::Options;
 use crate::embed::random::Random;
 use crate::embed::vocab::WordId;
-use crate::kernel::window::{Block, INPUTS, OUTPUTS, Pairs, Row, Span};
+use crate::kernel::window::{Block, INPUTS, OUTPUTS, Pairs, Paths, Row, Span};
 
 mod cbow;
 mod skip_gram;
@@ -36,6 +36,7 @@ pub(super) struct Worker<'a> {
     errors: [Row<'a>; GROUP],
     block: Block<'a>,
     pairs: Pairs<'a>,
+    paths: Option<Paths<'a>>,
     span: Span<'a>,
     /// The document without the tokens that subsampling removed, and the input vectors of what is left, with some more
     /// behind them as [`Block::window`] wants.
@@ -73,6 +74,7 @@ impl<'a> Worker<'a> {
             errors: rows(errors),
             block: Block::new(stride),
             pairs: Pairs::new(stride),
+            paths: shared.nodes.map(|nodes| Paths::new(nodes.rows())),
             span: Span::new(stride),
             kept: Vec::new(),
             rows: Vec::new(),
@@ -114,6 +116,9 @@ impl<'a> Worker<'a> {
                     .alpha(before + start as f64 + piece.len() as f64 * from as f64 / n as f64);
                 self.block.alpha = alpha;
                 self.pairs.alpha = alpha;
+                if let Some(paths) = &mut self.paths {
+                    paths.alpha = alpha;
+                }
                 self.draw(to - from, &mut random);
                 if shared.options.sg {
                     self.skip_gram(from, to)?;
@@ -183,7 +188,8 @@ impl<'a> Worker<'a> {
         let path = shared.tree.path(center);
         for part in path.chunks(even(path.len())) {
             for step in part {
-                self.block.output(nodes.row(step.node), !step.code, 1.0);
+                self.block
+                    .output(nodes.row(step.row), step.label == 1.0, 1.0);
             }
             self.step(measured)?;
         }

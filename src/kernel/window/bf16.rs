@@ -2,7 +2,7 @@
 //!
 //! A bf16 is the upper half of an f32, 8 bits of precision. The factors x, o and g in the formulas of [`window`](super)
 //! become bf16: x and o by dropping the lower half, which makes them .3 % smaller on average, g rounded to the nearest.
-//! Sums and the rows themselves stay f32, so no small step is lost. A single input is left to `lanes`.
+//! Sums and the rows themselves stay f32, so no small step is lost.
 //!
 //! `vdpbf16ps` adds, in each lane of 32 bits, the products of both halves. So two numbers share a lane:
 //! * for the scores two columns of a row: their products belong to the same score;
@@ -17,7 +17,8 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::lanes::{self, Lanes, Soon, exclude};
+use super::ahead::Soon;
+use super::lanes::{Lanes, exclude};
 use super::{Block, INPUTS, LANES, OUTPUTS, PAD, Steps, x86};
 use crate::kernel::Level;
 
@@ -39,10 +40,6 @@ pub(super) fn is_available() -> bool {
 unsafe fn block(b: &mut Block<'_>) {
     // SAFETY: passed on from the caller, who has checked the processor. Everything below is inlined into this function.
     unsafe {
-        if b.n_inputs == 1 {
-            // Packing would cost more than it saves.
-            return lanes::block::<__m512>(b);
-        }
         match b.n_outputs {
             1 => block_of::<1>(b),
             2 => block_of::<2>(b),
@@ -61,8 +58,8 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
         // An odd last input is paired with itself, and `errors` gives that no error.
         let n = b.n_inputs;
         (b.inputs[n], b.sinks[n]) = (b.inputs[n - 1], b.sinks[n - 1]);
-        let mut soon = Soon::of(b, n.div_ceil(4) + b.stride.div_ceil(2 * N));
-        soon.fetch::<__m512>(b);
+        let mut soon = Soon::of(&b.ahead, b.stride, n.div_ceil(4) + b.stride.div_ceil(2 * N));
+        soon.fetch::<__m512>(&b.ahead);
         match n {
             ..=2 => scores::<K, 2, FRESH>(b, 0),
             3..=4 => scores::<K, 4, FRESH>(b, 0),
@@ -70,7 +67,7 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
                 scores::<K, 4, KEPT>(b, 0);
                 let mut i = 4;
                 while i < n {
-                    soon.fetch::<__m512>(b);
+                    soon.fetch::<__m512>(&b.ahead);
                     match n - i {
                         ..=2 => scores::<K, 2, READ>(b, i),
                         _ => scores::<K, 4, READ>(b, i),
@@ -82,15 +79,15 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
         errors::<K>(b);
         let mut column = 0;
         while column + 2 * N <= b.stride {
-            soon.fetch::<__m512>(b);
+            soon.fetch::<__m512>(&b.ahead);
             update::<K, 2>(b, column);
             column += 2 * N;
         }
         if column < b.stride {
-            soon.fetch::<__m512>(b);
+            soon.fetch::<__m512>(&b.ahead);
             update::<K, 1>(b, column);
         }
-        soon.done(b);
+        soon.done(&mut b.ahead);
     }
 }
 

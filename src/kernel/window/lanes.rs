@@ -8,6 +8,7 @@
     reason = "loops over constant bounds, which unroll; several arrays share each index"
 )]
 
+use super::ahead::Soon;
 use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
 
 /// A register of N floats. N divides [`PAD`].
@@ -41,6 +42,19 @@ pub(super) trait Lanes: Copy {
     unsafe fn reciprocal(self) -> Self;
     /// Stores at `to` the sums over the lanes of each of 8 registers.
     unsafe fn store_sums(registers: [Self; 8], to: *mut f32);
+    /// The same for four registers.
+    #[inline(always)]
+    unsafe fn store_four_sums(registers: [Self; 4], to: *mut f32) {
+        let [a, b, c, d] = registers;
+        let mut sums = [0.0; 8];
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let none = Self::splat(0.0);
+            Self::store_sums([a, b, c, d, none, none, none, none], sums.as_mut_ptr());
+            to.cast::<[f32; 4]>()
+                .write([sums[0], sums[1], sums[2], sums[3]]);
+        }
+    }
     /// The same for twice 8 registers: 16 sums, as one store where a register holds them, so that they can be loaded
     /// again at once.
     #[inline(always)]
@@ -61,7 +75,7 @@ pub(super) trait Lanes: Copy {
 /// Several registers take each step together: one alone would wait four cycles for each, and fill the scheduler with
 /// what waits.
 #[inline(always)]
-unsafe fn sigmoid<V: Lanes, const R: usize>(x: [V; R]) -> [V; R] {
+pub(super) unsafe fn sigmoid<V: Lanes, const R: usize>(x: [V; R]) -> [V; R] {
     const LN2: f64 = std::f64::consts::LN_2;
     // The coefficients (ln 2)^k / k! of f^k, from the highest down.
     const SERIES: [f32; 7] = {
@@ -125,16 +139,11 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
         // An odd last input is paired with itself: its second scores are computed for nobody.
         b.inputs[b.n_inputs] = b.inputs[b.n_inputs - 1];
         let places = b.n_inputs.div_ceil(2) + b.stride.div_ceil(pieces::<V>() * V::N);
-        let mut soon = Soon::of(b, places);
+        let mut soon = Soon::of(&b.ahead, b.stride, places);
         let mut i = 0;
-        if b.n_inputs == 1 {
-            soon.fetch::<V>(b);
-            scores::<V, K, 1>(b, 0);
-            i = 1;
-        }
         while i < b.n_inputs {
-            soon.fetch::<V>(b);
-            scores::<V, K, 2>(b, i);
+            soon.fetch::<V>(&b.ahead);
+            scores::<V, K>(b, i);
             i += 2;
         }
         errors::<V>(b);
@@ -142,64 +151,7 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
             exclude(b);
         }
         update::<V, K>(b, &mut soon);
-        soon.done(b);
-    }
-}
-
-/// What of the rows that a later step needs is to be fetched yet: from a column of a row on.
-pub(super) struct Soon {
-    /// Cache lines at a time.
-    lines: usize,
-    row: usize,
-    column: usize,
-    to: usize,
-}
-
-impl Soon {
-    /// What one step fetches, in so many places of it: before some of the scores, and before each piece of the update. A
-    /// short row as a whole, of long ones not too much at once.
-    #[inline(always)]
-    pub(super) fn of(b: &Block<'_>, places: usize) -> Soon {
-        let row = b.stride / PAD;
-        let n_soon = match b.soon_steps {
-            1 => b.n_soon - b.next_soon,
-            steps => (b.n_soon - b.next_soon).div_ceil(steps),
-        };
-        Soon {
-            lines: (n_soon * row).div_ceil(places).max(row.min(8)),
-            row: b.next_soon,
-            column: 0,
-            to: b.next_soon + n_soon,
-        }
-    }
-
-    /// Leaves the rest to the next step, or makes room for new rows.
-    #[inline(always)]
-    pub(super) fn done(self, b: &mut Block<'_>) {
-        b.next_soon = self.to;
-        b.soon_steps = b.soon_steps.max(2) - 1;
-        if b.next_soon == b.n_soon {
-            (b.n_soon, b.next_soon) = (0, 0);
-        }
-    }
-
-    /// Asks for the next cache lines.
-    #[inline(always)]
-    pub(super) fn fetch<V: Lanes>(&mut self, b: &Block<'_>) {
-        let mut floats = self.lines * PAD;
-        while floats > 0 && self.row < self.to {
-            let row = b.soon[self.row].start;
-            let end = b.stride.min(self.column + floats);
-            floats -= end - self.column;
-            while self.column < end {
-                V::fetch(row.wrapping_add(self.column));
-                self.column += PAD;
-            }
-            if end == b.stride {
-                self.row += 1;
-                self.column = 0;
-            }
-        }
+        soon.done(&mut b.ahead);
     }
 }
 
@@ -208,25 +160,22 @@ const fn pieces<V: Lanes>() -> usize {
     if V::MANY { 2 } else { 1 }
 }
 
-/// The scores of R inputs, one or two, with all K outputs: R x K sums in registers.
+/// The scores of two inputs with all K outputs: 2 x K sums in registers.
 #[inline(always)]
-unsafe fn scores<V: Lanes, const K: usize, const R: usize>(b: &mut Block<'_>, first: usize) {
+unsafe fn scores<V: Lanes, const K: usize>(b: &mut Block<'_>, first: usize) {
     // SAFETY: every pointer is a row of `stride` floats, a multiple of V::N.
     unsafe {
         let mut sums = [[V::splat(0.0); LANES]; 2];
-        let mut inputs = [b.inputs[first].start; R];
-        for r in 0..R {
-            inputs[r] = b.inputs[first + r].start;
-        }
+        let inputs = [b.inputs[first].start, b.inputs[first + 1].start];
         let mut column = 0;
         while column < b.stride {
-            let mut x = [V::splat(0.0); R];
-            for r in 0..R {
-                x[r] = V::load(inputs[r].add(column));
-            }
+            let x = [
+                V::load(inputs[0].add(column)),
+                V::load(inputs[1].add(column)),
+            ];
             for k in 0..K {
                 let o = V::load(b.outputs[k].start.add(column));
-                for r in 0..R {
+                for r in 0..2 {
                     sums[r][k] = x[r].mul_add(o, sums[r][k]);
                 }
             }
@@ -300,12 +249,12 @@ unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>, soon: &mut Soon) {
     unsafe {
         let mut column = 0;
         while pieces::<V>() == 2 && column + 2 * V::N <= b.stride {
-            soon.fetch::<V>(b);
+            soon.fetch::<V>(&b.ahead);
             update_columns::<V, K, 2>(b, column);
             column += 2 * V::N;
         }
         while column < b.stride {
-            soon.fetch::<V>(b);
+            soon.fetch::<V>(&b.ahead);
             update_columns::<V, K, 1>(b, column);
             column += V::N;
         }

@@ -29,23 +29,25 @@ use std::marker::PhantomData;
 
 use crate::kernel::Level;
 
+mod ahead;
 mod bag;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 mod lanes;
+mod paths;
 mod portable;
 pub mod reference;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use ahead::Ahead;
 pub use bag::Bags;
+pub use paths::{Path, Paths, Rows, Target};
 
 /// Most inputs of a block.
 pub const INPUTS: usize = 16;
 /// Most outputs of a block: with the inputs of two rows and one product they fill the registers of AVX2.
 pub const OUTPUTS: usize = 6;
-/// Most rows that a step fetches for a later one.
-pub const SOON: usize = 48;
 /// Lanes of one input's scores: [`OUTPUTS`], rounded up.
 const LANES: usize = 8;
 /// Rows are padded to a multiple of this many floats, a cache line; what pads is zero and stays zero.
@@ -99,13 +101,8 @@ pub struct Block<'a> {
     /// For each input, the outputs (bits) that it has nothing to do with.
     excluded: [u8; INPUTS],
     any_excluded: bool,
-    /// Rows that a later step needs: fetched while this one computes, evenly, because a burst of requests would wait
-    /// for free fill buffers.
-    soon: [Row<'a>; SOON],
-    n_soon: usize,
-    /// The first of them that was not fetched yet, and how many steps have time for them.
-    next_soon: usize,
-    soon_steps: usize,
+    /// What is to be fetched meanwhile.
+    ahead: Ahead<'a>,
     /// By input, then output: s_ij, and after the step g_ij.
     scores: Aligned<[[f32; LANES]; INPUTS]>,
     errors: Aligned<[[f32; LANES]; INPUTS]>,
@@ -143,10 +140,7 @@ impl<'a> Block<'a> {
             weights: [0.0; LANES],
             excluded: [0; INPUTS],
             any_excluded: false,
-            soon: [Row::NONE; SOON],
-            n_soon: 0,
-            next_soon: 0,
-            soon_steps: 1,
+            ahead: Ahead::new(),
             scores: Aligned([[0.0; LANES]; INPUTS]),
             errors: Aligned([[0.0; LANES]; INPUTS]),
             g_of_outputs: Aligned([[0; LANES / 2]; INPUTS]),
@@ -254,16 +248,13 @@ impl<'a> Block<'a> {
     /// Has this many steps share what is to be fetched: one, unless said otherwise.
     #[inline]
     pub fn fetch_during(&mut self, steps: usize) {
-        self.soon_steps = steps.max(1);
+        self.ahead.during(steps);
     }
 
-    /// Has the next step fetch a row that a later one needs; beyond [`SOON`] rows it does nothing.
+    /// Has the next step fetch a row that a later one needs; beyond some hundred rows it does nothing.
     #[inline]
     pub fn fetch(&mut self, row: Row<'a>) {
-        if self.n_soon < SOON {
-            self.soon[self.n_soon] = row;
-            self.n_soon += 1;
-        }
+        self.ahead.push(row);
     }
 
     /// Takes the pair of an input and an output out of the loss.
@@ -299,8 +290,8 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The sum of log(1 + exp(x)) = -log sigma(-x) over at most [`INPUTS`] numbers, without overflow: one logarithm of the
-/// product, because logarithms of all would cost more than the step.
+/// The sum of log(1 + exp(x)) = -log sigma(-x), without overflow: one logarithm of many a product, because logarithms of
+/// all would cost more than the step.
 fn softplus(scores: impl Iterator<Item = f32>) -> f64 {
     let (mut product, mut sum) = (1.0, 0.0);
     for x in scores {
@@ -309,6 +300,10 @@ fn softplus(scores: impl Iterator<Item = f32>) -> f64 {
             sum += f64::from(x);
         } else {
             product *= 1.0 + f64::from(x.exp());
+            if product > 1e290 {
+                sum += product.ln();
+                product = 1.0;
+            }
         }
     }
     sum + product.ln()
@@ -468,6 +463,7 @@ pub struct Steps {
     level: Level,
     block: unsafe fn(&mut Block<'_>),
     pairs: unsafe fn(&mut Pairs<'_>),
+    path: unsafe fn(&mut Paths<'_>, &Path<'_, '_>),
     gather: unsafe fn(&mut Span<'_>),
     scatter: unsafe fn(&mut Span<'_>),
 }
@@ -515,19 +511,19 @@ impl Steps {
         unsafe { (self.pairs)(pairs) }
     }
 
+    /// One step of gradient descent on a path.
+    #[inline]
+    pub fn path<'a>(&self, scratch: &mut Paths<'a>, path: &Path<'_, 'a>) {
+        scratch.prepare(path);
+        // SAFETY: as for `block`; the rows of targets are checked, and there is room for scores.
+        unsafe { (self.path)(scratch, path) }
+    }
+
     /// Writes the means of a span.
     pub fn gather(&self, span: &mut Span<'_>) {
         span.make_room();
         // SAFETY: as for `block`; windows lie within the span by the check in `Span::mean`, and there is room for sums.
         unsafe { (self.gather)(span) }
-    }
-
-    /// Sets the errors of all means to zero: for a group whose first step is none of [`Pairs`].
-    pub fn clear(&self, span: &mut Span<'_>) {
-        for mean in &span.means {
-            // SAFETY: a row holds `stride` floats by the promise of `Row::new`.
-            unsafe { mean.error.start.write_bytes(0, span.stride) };
-        }
     }
 
     /// Adds to each row of a span its share of the errors of all means it is part of.

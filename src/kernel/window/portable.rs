@@ -3,6 +3,7 @@
 use wide::{f32x8, i32x8};
 
 use super::lanes::{self, Lanes};
+use super::paths::{self, Path, Paths};
 use super::{Block, Pairs, Span, Steps};
 use crate::kernel::Level;
 
@@ -10,18 +11,24 @@ pub(super) const STEPS: Steps = Steps {
     level: Level::Portable,
     block,
     pairs,
+    path,
     gather,
     scatter,
 };
 
 unsafe fn block(b: &mut Block<'_>) {
-    // SAFETY: passed on from the caller; the instruction set is the build's own. So for all four.
+    // SAFETY: passed on from the caller; the instruction set is the build's own. So for all.
     unsafe { lanes::block::<f32x8>(b) }
 }
 
 unsafe fn pairs(p: &mut Pairs<'_>) {
     // SAFETY: see `block`.
     unsafe { lanes::pairs::<f32x8>(p) }
+}
+
+unsafe fn path(p: &mut Paths<'_>, path: &Path<'_, '_>) {
+    // SAFETY: see `block`.
+    unsafe { paths::path::<f32x8>(p, path) }
 }
 
 unsafe fn gather(span: &mut Span<'_>) {

@@ -1,4 +1,4 @@
-//! The step of a block in plain f64: the formulas of [`window`](super), term by term. The instances are tested against it,
+//! The steps of a block and of a path in plain f64: the formulas of [`window`](super), term by term. The instances are tested against it,
 //! and it is tested against finite differences of the loss.
 
 /// A block of inputs and outputs, each a row of equal length.
@@ -53,6 +53,32 @@ impl Plain {
             }
         }
     }
+}
+
+/// The step of a path: an input, the place of its error, and outputs: rows (which may come again) and labels. Returns the
+/// loss before the step.
+pub fn path(
+    x: &[f64],
+    sink: &mut [f64],
+    rows: &mut [Vec<f64>],
+    targets: &[(usize, f64)],
+    alpha: f64,
+    outputs_learn: bool,
+) -> f64 {
+    let scores: Vec<f64> = targets.iter().map(|&(row, _)| dot(x, &rows[row])).collect();
+    let mut loss = 0.0;
+    for (&(row, y), s) in targets.iter().zip(scores) {
+        let signed = (2.0 * y - 1.0) * s;
+        loss += (-signed).max(0.0) + (-signed.abs()).exp().ln_1p();
+        let g = alpha * (y - 1.0 / (1.0 + (-s).exp()));
+        for (c, o) in rows[row].iter_mut().enumerate() {
+            sink[c] += g * *o;
+            if outputs_learn {
+                *o += g * x[c];
+            }
+        }
+    }
+    loss
 }
 
 #[cfg(test)]

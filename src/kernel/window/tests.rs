@@ -108,8 +108,6 @@ fn every_block_steps_as_the_plain_formulas_say() {
                     if let Some((i, j)) = excluded {
                         expected.weights[i][j] = 0.0;
                     }
-                    // A single input is not worth packing.
-                    let rounds = rounds && m > 1;
                     let before = factors(&expected, rounds);
                     let loss = before.loss();
                     expected.step_from(&before, 0.05);
@@ -205,7 +203,7 @@ fn an_error_goes_to_its_sink_and_repeated_inputs_add_up() {
         step(&mut twice, &mut out, 2);
         for c in 0..dim {
             let (one, two) = (once[c] - before[c], twice[c] - before[c]);
-            // Two are rounded to bf16, and one is not.
+            // The rounded error is multiplied once, or twice.
             let slack = 1e-6 + if rounds { one.abs() / 64.0 } else { 0.0 };
             assert!((two - 2.0 * one).abs() < slack, "{one} {two}");
         }
@@ -252,6 +250,116 @@ fn pairs_step_as_blocks_of_one_input_and_one_output() {
             }
         }
     }
+}
+
+#[test]
+fn every_path_steps_as_the_plain_formulas_say() {
+    for (steps, _) in levels() {
+        let seed = 7;
+        let mut random = Random::new(seed, [steps.level() as u64, 0]);
+        for dim in SIZES {
+            for n in [0, 1, 3, 4, 5, 8, 13, 16, 17, 33, 70] {
+                // Where the error goes: to the input, or elsewhere, added or written; and whether outputs learn.
+                let kinds = [
+                    (false, false, true),
+                    (true, false, true),
+                    (true, true, true),
+                    (true, true, false),
+                ];
+                for (is_apart, is_first, outputs_learn) in kinds {
+                    let stride = dim.next_multiple_of(PAD);
+                    let bound = [0.1, 1.0, 8.0][n % 3] / (dim as f32).sqrt();
+                    let mut x = rows(&mut random, 1, dim, bound);
+                    let mut sink = rows(&mut random, 1, dim, bound);
+                    let mut o = rows(&mut random, 80, dim, bound);
+                    // Some rows come twice.
+                    let targets: Vec<Target> = (0..n as u32)
+                        .map(|i| Target {
+                            row: (i * i + 3) % 80,
+                            label: f32::from(u8::from(random.below(2) == 1)),
+                        })
+                        .collect();
+
+                    let (before, mut outputs) = (plain(&x, stride).remove(0), plain(&o, stride));
+                    let mut expected = match (is_apart, is_first) {
+                        (false, _) => before.clone(),
+                        (true, false) => plain(&sink, stride).remove(0),
+                        (true, true) => vec![0.0; stride],
+                    };
+                    let labels: Vec<(usize, f64)> = targets
+                        .iter()
+                        .map(|t| (t.row as usize, f64::from(t.label)))
+                        .collect();
+                    let loss = reference::path(
+                        &before,
+                        &mut expected,
+                        &mut outputs,
+                        &labels,
+                        0.05,
+                        outputs_learn,
+                    );
+
+                    let input = row_at(x.as_mut_ptr(), stride, 0);
+                    // SAFETY: 80 rows of the vector, which is not touched otherwise while they are used.
+                    let mut scratch = Paths::new(unsafe { Rows::new(o.as_mut_ptr(), 80, stride) });
+                    scratch.alpha = 0.05;
+                    scratch.outputs_learn = outputs_learn;
+                    let path = Path {
+                        input,
+                        sink: if is_apart {
+                            row_at(sink.as_mut_ptr(), stride, 0)
+                        } else {
+                            input
+                        },
+                        is_first,
+                        targets: &targets,
+                        soon: (Some(input), &targets[..n / 2]),
+                    };
+                    let unchanged = o.clone();
+                    steps.path(&mut scratch, &path);
+                    let what = format!(
+                        "{} dim {dim}, {n} outputs, apart {is_apart}, first {is_first}, seed {seed}",
+                        steps.level().name()
+                    );
+                    let found = scratch.loss(&path);
+                    assert!(
+                        (found - loss).abs() < 1e-5 * (1.0 + loss),
+                        "{what}: loss {found} {loss}"
+                    );
+                    assert_close(
+                        &what,
+                        false,
+                        0.0,
+                        if is_apart { &sink } else { &x },
+                        &[expected],
+                    );
+                    if is_apart {
+                        assert_close(&what, false, 0.0, &x, &[before]);
+                    }
+                    assert_close(&what, false, 0.0, &o, &outputs);
+                    assert!(outputs_learn || o == unchanged, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a target beyond the 2 rows")]
+fn a_target_that_is_no_row_is_refused() {
+    let mut o = vec![0.0; 2 * PAD];
+    let mut x = vec![0.0; PAD];
+    let input = row_at(x.as_mut_ptr(), PAD, 0);
+    // SAFETY: two rows.
+    let mut scratch = Paths::new(unsafe { Rows::new(o.as_mut_ptr(), 2, PAD) });
+    let path = Path {
+        input,
+        sink: input,
+        is_first: false,
+        targets: &[Target { row: 2, label: 1.0 }],
+        soon: (None, &[]),
+    };
+    Steps::at(Level::Portable).path(&mut scratch, &path);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes};
+use super::paths::{self, Path, Paths};
 use super::{Block, Pairs, Span, Steps};
 use crate::kernel::Level;
 
@@ -13,6 +14,7 @@ macro_rules! instance {
             level: $level,
             block: $module::block,
             pairs: $module::pairs,
+            path: $module::path,
             gather: $module::gather,
             scatter: $module::scatter,
         };
@@ -22,7 +24,7 @@ macro_rules! instance {
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn block(b: &mut Block<'_>) {
-                // SAFETY: passed on from the caller, who has checked the processor. So for all four.
+                // SAFETY: passed on from the caller, who has checked the processor. So for all.
                 unsafe { lanes::block::<$lanes>(b) }
             }
 
@@ -30,6 +32,12 @@ macro_rules! instance {
             pub(super) unsafe fn pairs(p: &mut Pairs<'_>) {
                 // SAFETY: see `block`.
                 unsafe { lanes::pairs::<$lanes>(p) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn path(p: &mut Paths<'_>, path: &Path<'_, '_>) {
+                // SAFETY: see `block`.
+                unsafe { paths::path::<$lanes>(p, path) }
             }
 
             #[target_feature(enable = $features)]
@@ -111,6 +119,10 @@ impl Lanes for __m256 {
             let high = _mm256_permute2f128_ps::<0x31>(abcd, efgh);
             _mm256_storeu_ps(to, _mm256_add_ps(low, high));
         }
+        store_four_sums(; r: [Self; 4]; to: *mut f32) {
+            let sums = _mm256_hadd_ps(_mm256_hadd_ps(r[0], r[1]), _mm256_hadd_ps(r[2], r[3]));
+            _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums)));
+        }
     }
 }
 
@@ -152,6 +164,10 @@ impl Lanes for __m512 {
                 half(r[0]), half(r[1]), half(r[2]), half(r[3]), half(r[4]), half(r[5]), half(r[6]), half(r[7]),
             ];
             <__m256 as Lanes>::store_sums(halves, to);
+        }
+        store_four_sums(; r: [Self; 4]; to: *mut f32) {
+            let halves = [half(r[0]), half(r[1]), half(r[2]), half(r[3])];
+            <__m256 as Lanes>::store_four_sums(halves, to);
         }
         store_sums_of_two(; r: [[Self; 8]; 2]; to: *mut f32) {
             // Each round folds two registers into one, the sums of the first in the lanes of clear bits and of the second

@@ -4,7 +4,13 @@ use anyhow::Result;
 
 use super::{CBOW_NOISE, GROUP, NOBODY, Worker, collect, even};
 use crate::embed::options::CbowGradient;
-use crate::kernel::window::Mean;
+use crate::kernel::window::{Mean, Path};
+
+/// Nodes so far from the root are fetched ahead; nearer ones are in the second cache: 2^10 rows of 100 dimensions take
+/// half a megabyte.
+const FAR: usize = 10;
+/// Paths are fetched for the mean that comes so many later.
+const AHEAD: usize = 2;
 
 impl Worker<'_> {
     /// Trains the positions `from..to` of the kept document, a group at a time.
@@ -38,19 +44,50 @@ impl Worker<'_> {
                 self.block.inputs(&self.means, &self.errors, n);
                 collect(&mut self.drawn, &self.noise[drawn..drawn + n_noise], NOBODY);
                 self.noise_steps(None, 1.0 / CBOW_NOISE as f32, measured)?;
-            } else {
-                shared.steps.clear(&mut self.span);
             }
             if shared.nodes.is_some() {
-                for m in 0..n {
-                    self.block.clear_inputs();
-                    self.block.input(self.means[m], self.errors[m]);
-                    self.tree_steps(self.centers[m], measured)?;
-                }
+                self.tree_steps_of_means(n, last, measured)?;
             }
             shared.steps.scatter(&mut self.span);
         }
         Ok(())
+    }
+
+    /// Hierarchical softmax: n means, each against the nodes on the path to its centre. `last` is where the next group
+    /// begins.
+    fn tree_steps_of_means(&mut self, n: usize, last: usize, measured: bool) -> Result<()> {
+        let shared = self.shared;
+        let Some(scratch) = &mut self.paths else {
+            return Ok(());
+        };
+        shared.job.check()?;
+        let mut loss = 0.0;
+        for m in 0..n {
+            let entering = last + m + shared.options.window;
+            let next = match self.centers.get(m + AHEAD) {
+                Some(&center) => center,
+                None => *self.kept.get(last + m + AHEAD - GROUP).unwrap_or(&NOBODY),
+            };
+            let next = match next {
+                NOBODY => &[],
+                word => shared.tree.path(word),
+            };
+            let path = Path {
+                input: self.means[m],
+                sink: self.errors[m],
+                is_first: shared.output.is_none(),
+                targets: shared.tree.path(self.centers[m]),
+                soon: (
+                    self.rows.get(entering).copied(),
+                    next.get(FAR..).unwrap_or(&[]),
+                ),
+            };
+            shared.steps.path(scratch, &path);
+            if measured {
+                loss += scratch.loss(&path);
+            }
+        }
+        self.add_loss(loss)
     }
 
     /// Asks for the rows of the group that begins at a position: the words that enter its windows, its centres, and its
