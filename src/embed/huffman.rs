@@ -61,10 +61,7 @@ impl Huffman {
             starts.push(steps.len());
             let mut node = word;
             while node != root {
-                steps.push(Target {
-                    row: (parent[node] - n) as u32,
-                    label: if is_second[node] { 0.0 } else { 1.0 },
-                });
+                steps.push(Target::new((parent[node] - n) as u32, !is_second[node]));
                 node = parent[node];
             }
             let start = starts[word];
@@ -131,10 +128,10 @@ mod tests {
             let mut ends = HashSet::new();
             let mut prefix_of = vec![None; n as usize];
             for path in &paths {
-                let codes: Vec<bool> = path.iter().map(|s| s.label == 0.0).collect();
+                let codes: Vec<bool> = path.iter().map(|s| !s.label()).collect();
                 for (i, step) in path.iter().enumerate() {
                     let seen =
-                        prefix_of[step.row as usize].get_or_insert_with(|| codes[..i].to_vec());
+                        prefix_of[step.row() as usize].get_or_insert_with(|| codes[..i].to_vec());
                     assert_eq!(*seen, codes[..i]);
                 }
                 assert!(ends.insert(codes));

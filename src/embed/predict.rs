@@ -140,14 +140,13 @@ impl<'a> Predictor<'a> {
 
     /// A word and its noise. A noise word that is the word itself is left out.
     fn draw(&mut self, word: WordId, random: &mut Random) {
-        let target = |row, label| Target { row, label };
         self.word_and_noise.clear();
         if self.targets.output.is_some() {
-            self.word_and_noise.push(target(word, 1.0));
+            self.word_and_noise.push(Target::new(word, true));
             for _ in 0..self.targets.negative {
                 let id = self.targets.noise.draw(random);
                 if id != word {
-                    self.word_and_noise.push(target(id, 0.0));
+                    self.word_and_noise.push(Target::new(id, false));
                 }
             }
         }
@@ -207,8 +206,7 @@ impl<'a> Predictor<'a> {
             if let Some(nodes) = targets.nodes {
                 for part in targets.tree.path(word).chunks(OUTPUTS) {
                     for step in part {
-                        let is_first_child = step.label == 1.0;
-                        self.block.output(nodes.row(step.row), is_first_child, 1.0);
+                        self.block.output(nodes.row(step.row()), step.label(), 1.0);
                     }
                     self.step(is_measured)?;
                 }
@@ -216,8 +214,8 @@ impl<'a> Predictor<'a> {
             if let Some(output) = targets.output {
                 for i in (0..self.distinct.len()).step_by(OUTPUTS) {
                     for (target, times) in self.distinct[i..].iter().take(OUTPUTS) {
-                        let row = output.row(target.row);
-                        self.block.output(row, target.label == 1.0, *times);
+                        let row = output.row(target.row());
+                        self.block.output(row, target.label(), *times);
                     }
                     self.step(is_measured)?;
                 }

@@ -8,7 +8,7 @@
 //!   the noise is shared by the window.
 //! * CBOW: 16 positions at a time; the means of their contexts are the inputs. They share twice `negative` noise words
 //!   of half weight: as much noise for each as if it had its own, and a better sample of it than `negative` shared ones.
-//! * Hierarchical softmax: the outputs are the inner nodes on the centre's path.
+//! * Hierarchical softmax: the outputs are the inner nodes on the centre's path; CBOW takes one mean after the other.
 //!
 //! A noise word drawn twice counts twice; one that is the centre itself is skipped, as in gensim.
 //!

@@ -224,7 +224,7 @@ fn a_window_of_one_sees_only_its_neighbours() {
     let on_path: Vec<u32> = [0, 1]
         .iter()
         .flat_map(|&id| tree.path(id))
-        .map(|s| s.row)
+        .map(|s| s.row())
         .collect();
     let nodes = model.nodes.as_ref().unwrap();
     for node in 0..3 {
@@ -306,7 +306,7 @@ fn the_learning_rate_falls_linearly_to_its_end() {
     let model = train(vocabulary, &corpus, &o, Level::Portable, &Job::new()).unwrap();
     let untrained = initial(2, &o).unwrap();
     // Centre a, context b, then centre b, context a: one node, label 1 for the first child and 0 for the second.
-    let label = |id| Huffman::new(&[1, 1]).path(id)[0].label;
+    let label = |id| f32::from(u8::from(Huffman::new(&[1, 1]).path(id)[0].label()));
     let node: Vec<f32> = (0..8)
         .map(|c| {
             let first = 0.5 * (label(0) - 0.5) * untrained.row(1)[c];

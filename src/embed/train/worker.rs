@@ -8,7 +8,7 @@ use crate::embed::hogwild::Shared;
 use crate::embed::options::Options;
 use crate::embed::random::Random;
 use crate::embed::vocab::WordId;
-use crate::kernel::window::{Block, INPUTS, OUTPUTS, Pairs, Paths, Row, Span};
+use crate::kernel::window::{Block, INPUTS, OUTPUTS, Pairs, Paths, Row, Span, Target};
 
 mod cbow;
 mod skip_gram;
@@ -47,6 +47,8 @@ pub(super) struct Worker<'a> {
     noise: Vec<WordId>,
     /// Skip-gram: of each position of the slice the output vectors of word and noise, with some more behind them.
     outputs: Vec<Row<'a>>,
+    /// CBOW with hierarchical softmax: the paths to the words of the slice, and some behind them.
+    tree_paths: Vec<&'a [Target]>,
     /// Where in the drawn noise the next slice begins.
     next_noise: u64,
     /// Distinct noise words of the current step, and how often each was drawn.
@@ -81,6 +83,7 @@ impl<'a> Worker<'a> {
             windows: Vec::new(),
             noise: Vec::new(),
             outputs: Vec::new(),
+            tree_paths: Vec::new(),
             next_noise: 0,
             drawn: Vec::new(),
             centers: [NOBODY; GROUP],
@@ -188,8 +191,7 @@ impl<'a> Worker<'a> {
         let path = shared.tree.path(center);
         for part in path.chunks(even(path.len())) {
             for step in part {
-                self.block
-                    .output(nodes.row(step.row), step.label == 1.0, 1.0);
+                self.block.output(nodes.row(step.row()), step.label(), 1.0);
             }
             self.step(measured)?;
         }

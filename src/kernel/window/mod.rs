@@ -16,6 +16,7 @@
 //! Skip-gram: inputs are the context words of one centre; outputs the centre (y = 1) and the noise words (y = 0), shared
 //! by the window (Ji et al. 2016: "Parallelizing word2vec in shared and distributed memory"). Hierarchical softmax:
 //! outputs are inner nodes, y = 1 - code. CBOW: inputs are means of contexts ([`Span`]), their errors are added up apart.
+//! An input whose outputs no other has (a mean and the nodes on the path to its word, a document) is a [`Path`].
 //!
 //! Speed: the vectors of a block stay in the nearest cache, its scores in registers: 2 x 6 sums at a time, one sigmoid
 //! for all 16 lanes, then both updates column by column. The algorithm stands once in `lanes`, with one thin instance

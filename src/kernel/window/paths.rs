@@ -55,13 +55,37 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// An output: the number of its row, and its label, 0 or 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Target {
-    /// Which of the [`Rows`].
-    pub row: u32,
-    /// y
-    pub label: f32,
+/// An output: the number of its row, and its label. In four bytes, as those of all words of a vocabulary do not fit the
+/// near caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::NoUninit)]
+#[repr(transparent)]
+pub struct Target(u32);
+
+impl Target {
+    /// The output in this of the [`Rows`], with label 1 or 0.
+    ///
+    /// # Panics
+    /// From row 2^31 on.
+    #[must_use]
+    #[inline]
+    pub fn new(row: u32, label: bool) -> Target {
+        assert!(row < 1 << 31, "more than 2^31 rows");
+        Target(row << 1 | u32::from(label))
+    }
+
+    /// The number of the row.
+    #[must_use]
+    #[inline]
+    pub fn row(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// Whether its label is 1.
+    #[must_use]
+    #[inline]
+    pub fn label(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// An input with its outputs.
@@ -110,7 +134,7 @@ impl<'a> Paths<'a> {
     pub fn loss(&self, path: &Path<'_, '_>) -> f64 {
         let scores = self.scores.iter().flat_map(|s| s.0);
         let signed = path.targets.iter().zip(scores);
-        softplus(signed.map(|(t, s)| if t.label == 1.0 { -s } else { s }))
+        softplus(signed.map(|(t, s)| if t.label() { -s } else { s }))
     }
 
     /// Checks what the step relies on, and makes room for scores.
@@ -120,7 +144,7 @@ impl<'a> Paths<'a> {
     #[inline]
     pub(super) fn prepare(&mut self, path: &Path<'_, '_>) {
         let rows = self.rows.n;
-        let all = path.targets.iter().all(|t| (t.row as usize) < rows);
+        let all = path.targets.iter().all(|t| (t.row() as usize) < rows);
         assert!(all, "a target beyond the {rows} rows");
         let n = path.targets.len().div_ceil(ROOM);
         if self.scores.len() < n {
@@ -170,7 +194,7 @@ pub(super) unsafe fn path<V: Lanes>(p: &mut Paths<'_>, path: &Path<'_, '_>) {
 unsafe fn four(rows: &Rows<'_>, targets: &[Target], k: usize) -> [*mut f32; FOUR] {
     let last = targets.len() - 1;
     // SAFETY: promised by the caller.
-    let at = |j: usize| unsafe { rows.at(targets.get_unchecked((k + j).min(last)).row) };
+    let at = |j: usize| unsafe { rows.at(targets.get_unchecked((k + j).min(last)).row()) };
     [at(0), at(1), at(2), at(3)]
 }
 
@@ -297,6 +321,7 @@ unsafe fn update<V: Lanes, const LEARN: bool, const C: usize>(
                 sink[c] = V::load(to.add(c * V::N));
             }
         }
+        let labels = [0.0, p.alpha];
         let sigmas = p.sigmas.as_ptr().cast::<f32>();
         if let Some(row) = path.soon.0 {
             fetch(row.start);
@@ -304,10 +329,10 @@ unsafe fn update<V: Lanes, const LEARN: bool, const C: usize>(
         let mut soon = path.soon.1.iter();
         for (k, target) in path.targets.iter().enumerate() {
             if let Some(target) = soon.next() {
-                fetch(p.rows.at(target.row));
+                fetch(p.rows.at(target.row()));
             }
-            let g = V::splat(p.alpha * target.label - *sigmas.add(k));
-            let output = p.rows.at(target.row).add(column);
+            let g = V::splat(labels[usize::from(target.label())] - *sigmas.add(k));
+            let output = p.rows.at(target.row()).add(column);
             for c in 0..C {
                 let o = V::load(output.add(c * V::N));
                 sink[c] = g.mul_add(o, sink[c]);

@@ -274,10 +274,7 @@ fn every_path_steps_as_the_plain_formulas_say() {
                     let mut o = rows(&mut random, 80, dim, bound);
                     // Some rows come twice.
                     let targets: Vec<Target> = (0..n as u32)
-                        .map(|i| Target {
-                            row: (i * i + 3) % 80,
-                            label: f32::from(u8::from(random.below(2) == 1)),
-                        })
+                        .map(|i| Target::new((i * i + 3) % 80, random.below(2) == 1))
                         .collect();
 
                     let (before, mut outputs) = (plain(&x, stride).remove(0), plain(&o, stride));
@@ -288,7 +285,7 @@ fn every_path_steps_as_the_plain_formulas_say() {
                     };
                     let labels: Vec<(usize, f64)> = targets
                         .iter()
-                        .map(|t| (t.row as usize, f64::from(t.label)))
+                        .map(|t| (t.row() as usize, f64::from(u8::from(t.label()))))
                         .collect();
                     let loss = reference::path(
                         &before,
@@ -356,7 +353,7 @@ fn a_target_that_is_no_row_is_refused() {
         input,
         sink: input,
         is_first: false,
-        targets: &[Target { row: 2, label: 1.0 }],
+        targets: &[Target::new(2, true)],
         soon: (None, &[]),
     };
     Steps::at(Level::Portable).path(&mut scratch, &path);

@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use super::{CBOW_NOISE, GROUP, NOBODY, Worker, collect, even};
 use crate::embed::options::CbowGradient;
+use crate::kernel::dispatch::prefetch;
 use crate::kernel::window::{Mean, Path};
 
 /// Nodes so far from the root are fetched ahead; nearer ones are in the second cache: 2^10 rows of 100 dimensions take
 /// half a megabyte.
 const FAR: usize = 10;
-/// Paths are fetched for the mean that comes so many later.
+/// Nodes are fetched for the word that comes so many later; where its path is written, as long before.
 const AHEAD: usize = 2;
 
 impl Worker<'_> {
@@ -17,6 +18,13 @@ impl Worker<'_> {
     pub(super) fn cbow(&mut self, from: usize, to: usize) -> Result<()> {
         let shared = self.shared;
         let n_noise = CBOW_NOISE * shared.options.negative;
+        if shared.nodes.is_some() {
+            // At once: where paths begin is in no near cache, but these look-ups don't wait for each other.
+            let words = self.kept[from..].iter().take(to - from + 2 * AHEAD);
+            self.tree_paths.clear();
+            self.tree_paths
+                .extend(words.map(|&id| shared.tree.path(id)));
+        }
         for first in (from..to).step_by(GROUP) {
             let last = (first + GROUP).min(to);
             let n = self.means_of(first, last, from);
@@ -46,16 +54,22 @@ impl Worker<'_> {
                 self.noise_steps(None, 1.0 / CBOW_NOISE as f32, measured)?;
             }
             if shared.nodes.is_some() {
-                self.tree_steps_of_means(n, last, measured)?;
+                self.tree_steps_of_means(n, first, from, measured)?;
             }
             shared.steps.scatter(&mut self.span);
         }
         Ok(())
     }
 
-    /// Hierarchical softmax: n means, each against the nodes on the path to its centre. `last` is where the next group
-    /// begins.
-    fn tree_steps_of_means(&mut self, n: usize, last: usize, measured: bool) -> Result<()> {
+    /// Hierarchical softmax: n means, each against the nodes on the path to its centre. Their group begins at `first`,
+    /// the list of paths at `from`.
+    fn tree_steps_of_means(
+        &mut self,
+        n: usize,
+        first: usize,
+        from: usize,
+        measured: bool,
+    ) -> Result<()> {
         let shared = self.shared;
         let Some(scratch) = &mut self.paths else {
             return Ok(());
@@ -63,24 +77,18 @@ impl Worker<'_> {
         shared.job.check()?;
         let mut loss = 0.0;
         for m in 0..n {
-            let entering = last + m + shared.options.window;
-            let next = match self.centers.get(m + AHEAD) {
-                Some(&center) => center,
-                None => *self.kept.get(last + m + AHEAD - GROUP).unwrap_or(&NOBODY),
-            };
-            let next = match next {
-                NOBODY => &[],
-                word => shared.tree.path(word),
-            };
+            if let Some(path) = self.tree_paths.get(first - from + m + 2 * AHEAD) {
+                prefetch(bytemuck::cast_slice(path));
+            }
+            let next = self.tree_paths.get(first - from + m + AHEAD);
+            let next = next.and_then(|path| path.get(FAR..));
+            let entering = first + m + GROUP + shared.options.window;
             let path = Path {
                 input: self.means[m],
                 sink: self.errors[m],
                 is_first: shared.output.is_none(),
                 targets: shared.tree.path(self.centers[m]),
-                soon: (
-                    self.rows.get(entering).copied(),
-                    next.get(FAR..).unwrap_or(&[]),
-                ),
+                soon: (self.rows.get(entering).copied(), next.unwrap_or(&[])),
             };
             shared.steps.path(scratch, &path);
             if measured {
