@@ -9,7 +9,7 @@
 )]
 
 use super::ahead::Soon;
-use super::{Block, INPUTS, LANES, PAD, Pairs, Span};
+use super::{Block, INPUTS, LANES, Pairs, Span};
 
 /// A register of N floats. N divides [`PAD`].
 ///
@@ -408,21 +408,27 @@ unsafe fn gather_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: u
     }
 }
 
-/// The errors of all means as differences, summed up on the way through the rows.
+/// Registers of columns that go through a span at a time: they and as much of a row fill 16. With 16 floats each they hold
+/// a row of 100 dimensions.
+const COLUMNS: usize = 7;
+
+/// The errors of all means, summed up on the way through the rows.
 #[inline(always)]
 pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>) {
-    let mut column = 0;
     // SAFETY: passed on from the caller.
     unsafe {
-        while column + 4 * V::N <= span.stride {
-            scatter_columns::<V, 4>(span, column);
-            column += 4 * V::N;
-        }
-        match (span.stride - column) / V::N {
-            1 => scatter_columns::<V, 1>(span, column),
-            2 => scatter_columns::<V, 2>(span, column),
-            3 => scatter_columns::<V, 3>(span, column),
-            _ => {}
+        let mut column = 0;
+        while column < span.stride {
+            match (span.stride - column) / V::N {
+                1 => scatter_columns::<V, 1>(span, column),
+                2 => scatter_columns::<V, 2>(span, column),
+                3 => scatter_columns::<V, 3>(span, column),
+                4 => scatter_columns::<V, 4>(span, column),
+                5 => scatter_columns::<V, 5>(span, column),
+                6 => scatter_columns::<V, 6>(span, column),
+                _ => scatter_columns::<V, COLUMNS>(span, column),
+            }
+            column += COLUMNS * V::N;
         }
     }
 }
@@ -430,36 +436,29 @@ pub(super) unsafe fn scatter<V: Lanes>(span: &mut Span<'_>) {
 /// The same for C registers of columns.
 #[inline(always)]
 unsafe fn scatter_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: usize) {
-    const { assert!(PAD.is_multiple_of(V::N)) };
-    // SAFETY: as for `gather_columns`.
+    const { assert!(2 * INPUTS <= u32::BITS as usize) };
+    // SAFETY: each bit of `changes` is a mean's, and all rows have `stride` floats.
     unsafe {
-        let sums = span.sums.as_mut_ptr();
-        let mut lane = 0;
-        while lane < (span.rows.len() + 1) * C * V::N {
-            V::splat(0.0).store(sums.add(lane));
-            lane += V::N;
-        }
-        for m in 0..span.means.len() {
-            let mean = &span.means[m];
-            let share = V::splat(mean.share);
-            let (from, to) = (sums.add(mean.from * C * V::N), sums.add(mean.to * C * V::N));
-            let error = mean.error.start.add(first);
-            for c in 0..C {
-                let error = V::load(error.add(c * V::N)).mul(share);
-                let (from, to) = (from.add(c * V::N), to.add(c * V::N));
-                V::load(from).add(error).store(from);
-                V::load(to).sub(error).store(to);
-            }
-        }
         let mut sum = [V::splat(0.0); C];
         let mut m = 0;
         for r in 0..span.rows.len() {
-            let (row, change) = (span.rows[r].start.add(first), sums.add(r * C * V::N));
-            let mut total = [V::splat(0.0); C];
-            for c in 0..C {
-                sum[c] = sum[c].add(V::load(change.add(c * V::N)));
-                total[c] = sum[c].add(V::load(row.add(c * V::N)));
+            let mut changes = *span.changes.get_unchecked(r);
+            while changes != 0 {
+                let bit = changes.trailing_zeros() as usize;
+                changes &= changes - 1;
+                let mean = span.means.get_unchecked(bit % INPUTS);
+                let share = if bit < INPUTS {
+                    mean.share
+                } else {
+                    -mean.share
+                };
+                let (share, error) = (V::splat(share), mean.error.start.add(first));
+                for c in 0..C {
+                    sum[c] = share.mul_add(V::load(error.add(c * V::N)), sum[c]);
+                }
             }
+            let row = span.rows[r].start.add(first);
+            let mut total = sum;
             if m < span.means.len() && span.means[m].own == r {
                 // A centre is no context of its own window.
                 let share = V::splat(-span.means[m].share);
@@ -470,7 +469,8 @@ unsafe fn scatter_columns<V: Lanes, const C: usize>(span: &mut Span<'_>, first: 
                 m += 1;
             }
             for c in 0..C {
-                total[c].store(row.add(c * V::N));
+                let at = row.add(c * V::N);
+                total[c].add(V::load(at)).store(at);
             }
         }
     }

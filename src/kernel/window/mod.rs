@@ -391,14 +391,17 @@ pub struct Mean<'a> {
     pub error: Row<'a>,
 }
 
-/// Consecutive tokens whose windows overlap, and the means over those windows. The sums come from prefix sums over the
-/// rows, the errors go back through a difference array: each row is read once and written once, whatever the window.
+/// Consecutive tokens whose windows overlap, and up to [`INPUTS`] means over those windows. The sums come from prefix sums
+/// over the rows; on the way back a running sum of errors changes where windows begin and end. So each row is read once
+/// and written once, whatever the window.
 #[derive(Debug)]
 pub struct Span<'a> {
     stride: usize,
     rows: Vec<Row<'a>>,
     means: Vec<Mean<'a>>,
-    /// Prefix sums, later differences: (rows + 1) x stride.
+    /// By row, the means whose windows begin with it, and, [`INPUTS`] bits higher, those whose windows end before it.
+    changes: Vec<u32>,
+    /// Prefix sums: (rows + 1) x stride.
     sums: Vec<f32>,
 }
 
@@ -417,6 +420,7 @@ impl<'a> Span<'a> {
             stride,
             rows: Vec::new(),
             means: Vec::new(),
+            changes: vec![0],
             sums: Vec::new(),
         }
     }
@@ -425,18 +429,22 @@ impl<'a> Span<'a> {
     pub fn clear(&mut self) {
         self.rows.clear();
         self.means.clear();
+        self.changes.clear();
+        self.changes.push(0);
     }
 
     /// Adds rows.
     #[inline]
     pub fn rows(&mut self, rows: &[Row<'a>]) {
         self.rows.extend_from_slice(rows);
+        self.changes.resize(self.rows.len() + 1, 0);
     }
 
     /// Adds a mean over rows that were added before.
     ///
     /// # Panics
-    /// Unless from <= own < to <= number of rows, and own comes after that of the mean before.
+    /// Unless from <= own < to <= number of rows, and own comes after that of the mean before; when there are [`INPUTS`]
+    /// already.
     #[inline]
     pub fn mean(&mut self, mean: Mean<'a>) {
         assert!(
@@ -447,6 +455,10 @@ impl<'a> Span<'a> {
             self.means.last().is_none_or(|last| last.own < mean.own),
             "means are added in the order of their centres"
         );
+        let m = self.means.len();
+        assert!(m < INPUTS, "more than {INPUTS} means");
+        self.changes[mean.from] |= 1 << m;
+        self.changes[mean.to] |= 1 << (INPUTS + m);
         self.means.push(mean);
     }
 
@@ -529,7 +541,6 @@ impl Steps {
 
     /// Adds to each row of a span its share of the errors of all means it is part of.
     pub fn scatter(&self, span: &mut Span<'_>) {
-        span.make_room();
         // SAFETY: as for `gather`.
         unsafe { (self.scatter)(span) }
     }

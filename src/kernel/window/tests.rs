@@ -364,7 +364,7 @@ fn a_span_gives_the_means_of_its_windows_and_takes_their_errors_back() {
     for (steps, _) in levels() {
         let seed = 6;
         let mut random = Random::new(seed, [0, 0]);
-        for dim in [1usize, 16, 100] {
+        for dim in [1usize, 16, 100, 300] {
             for n in [1, 2, 7, 40] {
                 let stride = dim.next_multiple_of(PAD);
                 let mut x = rows(&mut random, n, dim, 1.0);
