@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
@@ -52,26 +53,34 @@ pub(crate) enum Store {
 
 impl Store {
     /// Brings parts of a map near, as far as the system lets itself be asked: each page that is touched first in a
-    /// search costs as much as scoring some rows.
+    /// search costs as much as scoring some rows. No more than may fit in memory, and for no longer than somebody waits gladly:
+    /// where the limit of a container throws out what has just been read, a second read is no better than the first.
     pub(crate) fn bring_near(&self, parts: &[Range<usize>]) {
-        /// More than this is only announced: it need not fit in memory.
         const MOST: usize = 1 << 30;
+        const LONGEST: Duration = Duration::from_millis(500);
+        const AT_ONCE: usize = 8 << 20;
         #[cfg(target_os = "linux")]
         if let Store::Map(map) = self {
-            let whole = parts.iter().map(Range::len).sum::<usize>() <= MOST;
+            let (began, mut brought) = (Instant::now(), 0);
             for part in parts {
-                // In large reads first: what is only found missing comes page by page.
-                for piece in spill::pieces(part.clone()) {
-                    let _ = map.advise_range(memmap2::Advice::WillNeed, piece.start, piece.len());
-                }
-                if whole {
+                for at in part.clone().step_by(AT_ONCE) {
+                    if brought > MOST || began.elapsed() > LONGEST {
+                        return;
+                    }
+                    let some = at..part.end.min(at + AT_ONCE);
+                    brought += some.len();
+                    // In large reads first: what is only found missing comes page by page.
+                    for piece in spill::pieces(some.clone()) {
+                        let _ =
+                            map.advise_range(memmap2::Advice::WillNeed, piece.start, piece.len());
+                    }
                     // Before Linux 5.14 there is no such advice; a search works without.
-                    let _ = map.advise_range(memmap2::Advice::PopulateRead, part.start, part.len());
+                    let _ = map.advise_range(memmap2::Advice::PopulateRead, some.start, some.len());
                 }
             }
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = (parts, MOST);
+        let _ = (parts, MOST, LONGEST, AT_ONCE);
     }
 }
 
