@@ -24,12 +24,14 @@ use super::hardness::{self, Hardness, Known};
 use super::lists::{Lists, View};
 use super::partition::{Rows, Tree};
 use super::random::Random;
+use super::space::{Factors, Role};
 use crate::job::Job;
 use crate::kernel::codes::{self, LANES};
 use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
 use crate::spill::Array;
+use crate::vector::Metric;
 
 /// Rows taken as queries.
 pub(super) const QUERIES: usize = 512;
@@ -104,6 +106,10 @@ pub(crate) fn curve(
         .map(|from| tree.rows[from + random.below(each.min(n - from))])
         .collect();
     asked.sort_unstable();
+    let asked = asked
+        .into_iter()
+        .map(|row| Asked::new(rows, row))
+        .collect::<Vec<_>>();
     let truth = truths(rows, &asked, job)?;
     let places = Places::new(&asked, &truth, tree, lists, n);
     let directory = Directory {
@@ -121,9 +127,9 @@ pub(crate) fn curve(
         .par_iter()
         .zip(&truth)
         .enumerate()
-        .map(|(i, (&row, truth))| {
+        .map(|(i, (asked, truth))| {
             job.check()?;
-            Ok(Replay::new(&ground, row, truth, classes(i)))
+            Ok(Replay::new(&ground, asked, truth, classes(i)))
         })
         .collect::<Result<Vec<_>>>()?;
     let known: Vec<Known> = replays.iter().filter_map(|r| r.known(lists)).collect();
@@ -230,6 +236,33 @@ fn ladder(slots: usize) -> Vec<usize> {
     out
 }
 
+/// A row taken as a query.
+struct Asked {
+    row: u32,
+    /// What a search for its vector compares with the rows. Under `dot` that is another point than the row's: a query's.
+    code: Vec<u8>,
+    factors: Factors,
+}
+
+impl Asked {
+    fn new(rows: &Rows, row: u32) -> Self {
+        let mut asked = Asked {
+            row,
+            code: rows.code(row).to_vec(),
+            factors: *rows.factors(row),
+        };
+        let vector = rows.vector(row);
+        // No direction, no query.
+        if rows.space.metric == Metric::Dot && vector.iter().any(|&x| x != 0.0) {
+            let (role, code) = (Role::Query, &mut asked.code);
+            if let Some(factors) = rows.space.encode(vector, role, &mut Vec::new(), code) {
+                asked.factors = factors;
+            }
+        }
+        asked
+    }
+}
+
 /// Where the rows that matter stand in the lists.
 struct Places {
     /// By position: number among those that matter, or `u32::MAX`.
@@ -241,7 +274,13 @@ struct Places {
 }
 
 impl Places {
-    fn new(asked: &[u32], truth: &[Vec<(f32, u32)>], tree: &Tree, lists: &View, n: usize) -> Self {
+    fn new(
+        asked: &[Asked],
+        truth: &[Vec<(f32, u32)>],
+        tree: &Tree,
+        lists: &View,
+        n: usize,
+    ) -> Self {
         let mut position = vec![0u32; n];
         for (p, &row) in tree.rows.iter().enumerate() {
             position[row as usize] = p as u32;
@@ -249,7 +288,7 @@ impl Places {
         let mut number = vec![u32::MAX; n];
         let mut many = 0;
         let near = truth.iter().flatten().map(|&(_, row)| row);
-        for row in asked.iter().copied().chain(near) {
+        for row in asked.iter().map(|asked| asked.row).chain(near) {
             let number = &mut number[position[row as usize] as usize];
             if *number == u32::MAX {
                 *number = many;
@@ -314,21 +353,24 @@ struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// (leaf, score, squared distance) of every leaf that is ranked for a row, nearest first.
+    /// (leaf, score, squared distance) of every leaf that is ranked for a row that asks, nearest first.
     ///
     /// The row has pulled the centroid of its own leaf towards it, which no query does: without it that distance would be
-    /// larger by m / (m - 1), m the rows of the leaf.
-    fn order(&self, row: u32) -> Vec<(u32, f32, f32)> {
-        let factors = self.rows.factors(row);
+    /// larger by m / (m - 1), m the rows of the leaf. (Under `dot` the query is another point, far away.)
+    fn order(&self, asked: &Asked) -> Vec<(u32, f32, f32)> {
+        let factors = &asked.factors;
         let mut ranking = Ranking::default();
-        let code = self.rows.code(row);
-        self.directory.rank(code, 2.0 * factors.scale, &mut ranking);
-        let position = self.places.position[row as usize];
+        self.directory
+            .rank(&asked.code, 2.0 * factors.scale, &mut ranking);
+        let position = self.places.position[asked.row as usize];
+        let pulled = self.rows.space.metric != Metric::Dot;
         let mut order: Vec<_> = (0..ranking.len() as u32)
             .map(|c| {
                 let (leaf, score) = (ranking.leaf(c), ranking.score(c));
                 let away = match self.tree.starts.get(leaf..leaf + 2) {
-                    Some(&[from, to]) if from <= position && position < to && to - from > 1 => {
+                    Some(&[from, to])
+                        if pulled && from <= position && position < to && to - from > 1 =>
+                    {
                         (to - from) as f32 / (to - from - 1) as f32
                     }
                     _ => 1.0,
@@ -342,16 +384,16 @@ impl Ground<'_> {
 }
 
 impl Replay {
-    fn new(ground: &Ground, row: u32, truth: &[(f32, u32)], classes: usize) -> Self {
+    fn new(ground: &Ground, asked: &Asked, truth: &[(f32, u32)], classes: usize) -> Self {
         let Ground {
             rows,
             lists,
             places,
             ..
         } = ground;
-        let factor = rows.factors(row).scale;
-        let order = ground.order(row);
-        let code: Vec<i8> = rows.code(row)[..rows.space.work()]
+        let factor = asked.factors.scale;
+        let order = ground.order(asked);
+        let code: Vec<i8> = asked.code[..rows.space.work()]
             .iter()
             .map(|&c| (i32::from(c) - 128) as i8)
             .collect();
@@ -378,7 +420,7 @@ impl Replay {
             hardness: Hardness::default(),
             at: 0,
             scanned: 0,
-            own: places.of(row).to_vec(),
+            own: places.of(asked.row).to_vec(),
             near,
             best: vec![f32::INFINITY; truth.len()],
             classes,
@@ -525,9 +567,10 @@ impl Replay {
 }
 
 /// The true neighbours of the rows asked about, by byte codes: (squared distance, row), nearest first.
-fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>> {
+fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Vec<(f32, u32)>>> {
     const PART: usize = 8192;
-    let queries = Centroids::of_rows(rows, asked);
+    let codes = asked.iter().map(|asked| (&asked.code[..], asked.factors));
+    let queries = Centroids::of_codes(rows.space.work(), codes);
     let blocks = queries.blocks();
     let nearer = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
     let keep = move |q: usize, list: &mut Vec<(f32, u32)>| {
@@ -580,7 +623,7 @@ fn truths(rows: &Rows, asked: &[u32], job: &Job) -> Result<Vec<Vec<(f32, u32)>>>
                 for &b in &nearer_blocks {
                     for q in b as usize * LANES..(b as usize + 1) * LANES {
                         let s = scores[q] + f.norm;
-                        if s <= limits[q] && asked[q] != row {
+                        if s <= limits[q] && asked[q].row != row {
                             lists[q].push((s, row));
                             if lists[q].len() >= 4 * wanted(q) {
                                 keep(q, &mut lists[q]);

@@ -1,8 +1,7 @@
 //! Centroids as byte codes, sixteen side by side, as the kernels want them.
 
 use super::directory::{Directory, Ranking};
-use super::partition::Rows;
-use super::space::quantise;
+use super::space::{Factors, quantise};
 use crate::kernel::codes::{self, Blocks, LANES};
 
 /// Blocks of leaves among which those near a leaf are looked for: they have many times as many leaves as are asked for, and
@@ -37,13 +36,15 @@ impl Centroids {
         c
     }
 
-    /// The codes of some rows, in the place of centroids.
-    pub(crate) fn of_rows(rows: &Rows, some: &[u32]) -> Self {
-        let mut c = Self::new(&[], rows.space.work());
-        c.resize(some.len());
-        for (leaf, &row) in some.iter().enumerate() {
-            let f = rows.factors(row);
-            c.set(leaf, rows.code(row), f.scale, 0);
+    /// Codes of points, each with what stands beside it, in the place of centroids.
+    pub(crate) fn of_codes<'a>(
+        work: usize,
+        codes: impl ExactSizeIterator<Item = (&'a [u8], Factors)>,
+    ) -> Self {
+        let mut c = Self::new(&[], work);
+        c.resize(codes.len());
+        for (leaf, (code, f)) in codes.enumerate() {
+            c.set(leaf, code, f.scale, 0);
             c.norm[leaf] = f.norm;
         }
         c

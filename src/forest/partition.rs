@@ -84,7 +84,7 @@ impl Rows<'_> {
         self.factors(a).scale == self.factors(b).scale && self.code(a) == self.code(b)
     }
 
-    fn vector(&self, row: u32) -> &[f32] {
+    pub(crate) fn vector(&self, row: u32) -> &[f32] {
         let dim = self.space.dim;
         &self.vectors[row as usize * dim..][..dim]
     }
