@@ -14,6 +14,10 @@
 //! share a query gets.
 //!
 //! The rows asked about took part in the build, and a sample errs: points aim [`MARGIN`] higher than they say.
+//!
+//! Where codes are too coarse to tell a neighbour from what is no neighbour (one cluster so far away that all others share
+//! their codes), nobody knows what a replay has found. Such a query counts as one that finds nothing, unless its vectors say
+//! that all those it can't tell apart are equally near: then any of them will do.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -31,7 +35,7 @@ use crate::kernel::dispatch::{self, Task};
 use crate::kernel::level;
 use crate::kernel::scan::{ScanQuery, survivors};
 use crate::spill::Array;
-use crate::vector::Metric;
+use crate::vector::{Metric, exact};
 
 /// Rows taken as queries.
 pub(super) const QUERIES: usize = 512;
@@ -140,7 +144,7 @@ pub(crate) fn curve(
     let ladder = ladder(lists.rows.len());
     let possible = CLASSES.map(|k| {
         let asked = truth.iter().enumerate().filter(|(i, _)| wanted(*i) >= k);
-        asked.map(|(_, t)| t.len().min(k)).sum::<usize>()
+        asked.map(|(_, t)| t.near.len().min(k)).sum::<usize>()
     });
     // By class, and by step of the ladder.
     let mut found: [Vec<Kept>; CLASSES.len()] = Default::default();
@@ -274,20 +278,15 @@ struct Places {
 }
 
 impl Places {
-    fn new(
-        asked: &[Asked],
-        truth: &[Vec<(f32, u32)>],
-        tree: &Tree,
-        lists: &View,
-        n: usize,
-    ) -> Self {
+    fn new(asked: &[Asked], truth: &[Truth], tree: &Tree, lists: &View, n: usize) -> Self {
         let mut position = vec![0u32; n];
         for (p, &row) in tree.rows.iter().enumerate() {
             position[row as usize] = p as u32;
         }
         let mut number = vec![u32::MAX; n];
         let mut many = 0;
-        let near = truth.iter().flatten().map(|&(_, row)| row);
+        let near = truth.iter().flat_map(|truth| &truth.near);
+        let near = near.map(|&(_, row)| row);
         for row in asked.iter().map(|asked| asked.row).chain(near) {
             let number = &mut number[position[row as usize] as usize];
             if *number == u32::MAX {
@@ -334,8 +333,9 @@ struct Replay {
     /// (leaf, slot, rank) of the neighbours, by leaf; a neighbour's smallest estimate by rank.
     near: Vec<(u32, u32, u32)>,
     best: Vec<f32>,
-    /// Classes that the query counts for, and the most estimates kept for them.
+    /// Classes that the query counts for, those of them for which it finds nothing, and the most estimates kept for them.
     classes: usize,
+    blind: [bool; CLASSES.len()],
     most: usize,
     /// The smallest estimates so far, ascending, at most `most`; those not merged in yet.
     pool: Vec<f32>,
@@ -384,7 +384,7 @@ impl Ground<'_> {
 }
 
 impl Replay {
-    fn new(ground: &Ground, asked: &Asked, truth: &[(f32, u32)], classes: usize) -> Self {
+    fn new(ground: &Ground, asked: &Asked, truth: &Truth, classes: usize) -> Self {
         let Ground {
             rows,
             lists,
@@ -400,6 +400,7 @@ impl Replay {
         let mut query = ScanQuery::default();
         query.prepare(level(), lists.bits, &code, factor);
         let mut near: Vec<_> = truth
+            .near
             .iter()
             .zip(0..)
             .flat_map(|(&(_, row), rank)| places.of(row).iter().map(move |&(l, s)| (l, s, rank)))
@@ -422,8 +423,9 @@ impl Replay {
             scanned: 0,
             own: places.of(asked.row).to_vec(),
             near,
-            best: vec![f32::INFINITY; truth.len()],
+            best: vec![f32::INFINITY; truth.near.len()],
             classes,
+            blind: truth.blind,
             most: KEPT[classes - 1][KEPT[0].len() - 1],
             pool: Vec::new(),
             fresh: Vec::new(),
@@ -451,7 +453,7 @@ impl Replay {
                 break;
             }
         }
-        (missing == 0 && all > 0).then(|| Known {
+        (missing == 0 && all > 0 && !self.blind[0]).then(|| Known {
             at: self.at_leaves,
             took: took.iter().sum::<f32>() / all as f32,
         })
@@ -482,8 +484,11 @@ impl Replay {
         }
         self.merge();
         let mut found = Found::default();
-        let classes = CLASSES.iter().zip(&KEPT).zip(&mut found);
-        for ((&k, kept), found) in classes.take(self.classes) {
+        let classes = CLASSES.iter().zip(&KEPT).zip(self.blind).zip(&mut found);
+        for (((&k, kept), blind), found) in classes.take(self.classes) {
+            if blind {
+                continue;
+            }
             // Found by all that keep more than there are before it: counted at the first of them.
             let limits = kept.map(|kept| self.pool.get(kept - 1).copied());
             let limits = limits.map(|limit| limit.unwrap_or(f32::INFINITY));
@@ -566,15 +571,62 @@ impl Replay {
     }
 }
 
-/// The true neighbours of the rows asked about, by byte codes: (squared distance, row), nearest first.
-fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Vec<(f32, u32)>>> {
+/// The true neighbours of a query.
+struct Truth {
+    /// By byte codes: (squared distance, row), nearest first.
+    near: Vec<(f32, u32)>,
+    /// For which classes codes don't tell.
+    blind: [bool; CLASSES.len()],
+}
+
+/// So many times the rows that are wanted are looked at to see whether codes tell them from others.
+const BEYOND: usize = 2;
+
+impl Truth {
+    /// Of more rows than are wanted, nearest first.
+    fn new(rows: &Rows, asked: &Asked, wanted: usize, mut near: Vec<(f32, u32)>) -> Truth {
+        // What a code is off is in all directions: of that, as much as one has in the direction of the other point.
+        let off = |f: &Factors| f.error * f.error / rows.space.work() as f32;
+        let blind = CLASSES.map(|k| {
+            let beyond = near.len().min(BEYOND * k);
+            if k > wanted || beyond <= k {
+                return false;
+            }
+            let ((at, row), (far, _)) = (near[k - 1], near[beyond - 1]);
+            let noise = (off(&asked.factors) + off(rows.factors(row))).sqrt();
+            far.max(0.0).sqrt() - at.max(0.0).sqrt() <= 2.0 * noise
+                && !are_as_near(rows, asked, k, &near[..beyond])
+        });
+        near.truncate(wanted);
+        Truth { near, blind }
+    }
+}
+
+/// Whether the farthest of these rows is as near as the k-th, by their vectors.
+fn are_as_near(rows: &Rows, asked: &Asked, k: usize, near: &[(f32, u32)]) -> bool {
+    let query = rows.vector(asked.row);
+    let distance = |row: u32| exact::distance(rows.space.metric, query, rows.vector(row));
+    let mut all: Vec<f64> = near.iter().map(|&(_, row)| distance(row)).collect();
+    all.sort_unstable_by(f64::total_cmp);
+    let (at, far) = (all[k - 1], all[all.len() - 1]);
+    // Rows of one direction are at 0, but for rounding.
+    let rounding = if rows.space.metric == Metric::Cosine {
+        1e-12
+    } else {
+        0.0
+    };
+    far - at <= 1e-6 * at.abs() + rounding
+}
+
+/// The true neighbours of the rows asked about.
+fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Truth>> {
     const PART: usize = 8192;
     let codes = asked.iter().map(|asked| (&asked.code[..], asked.factors));
     let queries = Centroids::of_codes(rows.space.work(), codes);
     let blocks = queries.blocks();
     let nearer = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
     let keep = move |q: usize, list: &mut Vec<(f32, u32)>| {
-        let k = wanted(q);
+        let k = BEYOND * wanted(q);
         if list.len() > k {
             list.select_nth_unstable_by(k - 1, nearer);
             list.truncate(k);
@@ -625,7 +677,7 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Vec<(f32, u32)>
                         let s = scores[q] + f.norm;
                         if s <= limits[q] && asked[q].row != row {
                             lists[q].push((s, row));
-                            if lists[q].len() >= 4 * wanted(q) {
+                            if lists[q].len() >= 4 * BEYOND * wanted(q) {
                                 keep(q, &mut lists[q]);
                                 let last =
                                     lists[q].iter().fold(f32::NEG_INFINITY, |m, x| m.max(x.0));
@@ -650,7 +702,7 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Vec<(f32, u32)>
                 .collect();
             keep(q, &mut all);
             all.sort_unstable_by(nearer);
-            all
+            Truth::new(rows, &asked[q], wanted(q), all)
         })
         .collect())
 }
