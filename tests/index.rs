@@ -896,8 +896,7 @@ fn an_empty_table_is_indexed_and_filled_later() {
 }
 
 /// A database in memory, and `aux` in the folder.
-fn beside_another(folder: &Folder) -> Connection {
-    let conn = common::memory();
+fn beside_another(conn: Connection, folder: &Folder) -> Connection {
     let other = folder.0.join("other.db");
     conn.execute("ATTACH ?1 AS aux", [other.to_str().unwrap()])
         .unwrap();
@@ -907,7 +906,7 @@ fn beside_another(folder: &Folder) -> Connection {
 #[test]
 fn indexes_live_in_memory_temporary_and_attached_databases() {
     let folder = Folder::new("attached");
-    let conn = beside_another(&folder);
+    let conn = beside_another(common::memory(), &folder);
     for schema in ["main", "temp", "aux"] {
         conn.execute_batch(&format!(
             "CREATE TABLE {schema}.t(id INTEGER PRIMARY KEY, v BLOB);
@@ -933,7 +932,7 @@ fn indexes_live_in_memory_temporary_and_attached_databases() {
 #[test]
 fn a_bare_name_means_the_index_that_sqlite_would_mean() {
     let folder = Folder::new("bare-names");
-    let conn = beside_another(&folder);
+    let conn = beside_another(common::open(folder.database()), &folder);
     let found = || common::ids(&conn, "SELECT rowid FROM knn_annoy('ix', '[1, 0]', 1)");
     for (i, schema) in ["aux", "main", "temp"].into_iter().enumerate() {
         conn.execute_batch(&format!(
@@ -953,6 +952,16 @@ fn a_bare_name_means_the_index_that_sqlite_would_mean() {
         }
         assert_eq!(found(), [i as i64], "{schema}");
     }
+    // Also one that another connection makes.
+    conn.execute_batch("DROP TABLE temp.ix; DROP TABLE main.ix")
+        .unwrap();
+    assert_eq!(found(), [0]);
+    common::open(folder.database())
+        .execute_batch("CREATE VIRTUAL TABLE ix USING annoy(t, v)")
+        .unwrap();
+    assert_eq!(found(), [1]);
+    conn.execute_batch("CREATE VIRTUAL TABLE temp.ix USING annoy(t, v)")
+        .unwrap();
     for (i, schema) in [(2, "temp"), (1, "main"), (0, "aux")] {
         assert_eq!(found(), [i]);
         conn.execute_batch(&format!("DROP TABLE {schema}.ix"))

@@ -21,8 +21,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::names::IndexName;
 use super::options::Declaration;
@@ -481,7 +481,12 @@ impl Cursor for IndexCursor {
                             out.value(row.get_ref(1)?);
                             Ok(())
                         })
-                        .context("the row has gone while the search ran")?;
+                        .optional()?
+                        .with_context(|| {
+                            format!(
+                                "row {rowid} was deleted while the search ran; read all of its rows before any is changed"
+                            )
+                        })?;
                 }
             }
         }

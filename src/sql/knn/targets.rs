@@ -116,6 +116,7 @@ impl Targets {
         if named != self.named.replace(named) {
             self.indexes.borrow_mut().clear();
         } else if let Some(reader) = &known
+            && !self.means_another(name, reader)?
             && self.is_current(reader)
         {
             return Ok(Rc::clone(reader));
@@ -130,6 +131,27 @@ impl Targets {
             .borrow_mut()
             .insert(name.to_owned(), Rc::clone(&reader));
         Ok(reader)
+    }
+
+    /// Whether a bare name may mean another index than one of an attached database by now, because somebody has made one.
+    fn means_another(&self, name: &str, reader: &RefCell<Reader>) -> Result<bool> {
+        let reader = reader.borrow();
+        let index = reader.index();
+        let is_bare = index.name.eq_ignore_ascii_case(name);
+        Ok(is_bare && !["main", "temp"].contains(&&*index.schema) && self.schema_has_changed()?)
+    }
+
+    /// Whether what the names of tables meant may have changed since this was asked; nothing is known of them then.
+    fn schema_has_changed(&self) -> Result<bool> {
+        let watch = &mut self.conn.prepare_cached(WATCH)?;
+        watch.query([])?.next()?;
+        let has_changed = is_new(watch);
+        if has_changed {
+            watch.reset_status(StatementStatus::RePrepare);
+            self.columns.borrow_mut().clear();
+            self.indexes.borrow_mut().clear();
+        }
+        Ok(has_changed)
     }
 
     fn opened(&self, index: index::IndexName) -> Result<Rc<RefCell<Reader>>> {
@@ -155,14 +177,9 @@ impl Targets {
         element: Option<Element>,
     ) -> Result<Target> {
         let key = (table.to_owned(), column.to_owned(), metric, element);
-        let watch = &mut self.conn.prepare_cached(WATCH)?;
-        watch.query([])?.next()?;
         // What it has open is kept until a new one has it.
         let known = self.columns.borrow().get(&key).cloned();
-        if is_new(watch) {
-            watch.reset_status(StatementStatus::RePrepare);
-            self.columns.borrow_mut().clear();
-        } else {
+        if !self.schema_has_changed()? {
             match &known {
                 Some(Target::Index(reader)) if self.is_current(reader) => {
                     return Ok(Target::Index(Rc::clone(reader)));
