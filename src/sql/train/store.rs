@@ -194,7 +194,8 @@ pub(super) fn put_matrix(
     let step = rows_of_part(matrix);
     for (part, first) in (0..matrix.n_rows()).step_by(step).enumerate() {
         let rows = first..(first + step).min(matrix.n_rows());
-        let bytes: Vec<u8> = rows.flat_map(|i| bytes_of(matrix.row(i))).collect();
+        let rows: Vec<Vec<u8>> = rows.map(|i| bytes_of(matrix.row(i))).collect();
+        let bytes = rows.concat();
         put(conn, place, key, part as i64, bytes)?;
     }
     Ok(())
@@ -206,6 +207,10 @@ fn rows_of_part(matrix: &Matrix) -> usize {
 
 /// A vector as a BLOB: little-endian whatever the machine is.
 pub(super) fn bytes_of(vector: &[f32]) -> Vec<u8> {
+    if cfg!(target_endian = "little") {
+        // At once: byte after byte took a tenth of a short training.
+        return bytemuck::cast_slice(vector).to_vec();
+    }
     vector.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
