@@ -300,14 +300,26 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
         let radii: &[f32] = f.section(Kind::LeafRadius);
         let norms = f.blocks(0, leaves).norm;
         let bound = self.scan.bound();
+        // Neighbours in the file together: so many bytes at a time.
+        let mut run = 0..0;
+        let mut take = |run: &std::ops::Range<usize>| {
+            for (wanted, seen) in wanted[run.clone()].iter_mut().zip(&seen[run.clone()]) {
+                *wanted |= !seen;
+            }
+        };
         for leaf in 0..leaves {
             if bound.excess_of(self.s.scores[leaf], norms[leaf], radii[leaf]) > 0.0 {
                 continue;
             }
-            for b in blocks_of(rows[leaf], f.len()) {
-                wanted[b] |= !seen[b];
+            let blocks = blocks_of(rows[leaf], f.len());
+            if (run.start..=run.end).contains(&blocks.start) {
+                run.end = run.end.max(blocks.end);
+            } else {
+                take(&run);
+                run = blocks;
             }
         }
+        take(&run);
     }
 
     fn stats(&self) -> Stats {
