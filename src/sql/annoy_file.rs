@@ -224,7 +224,7 @@ fn export(ctx: &Context<'_>, session: &Arc<Session>) -> Result<String> {
         Some(index) => index,
         None => return Err(no_index(&conn, name)),
     };
-    let reader = Reader::open(&conn, session, index)?;
+    let reader = Reader::open(&conn, &conn, session, index)?;
     let options = &reader.settings().options;
     let mut rows = Rows::gather(&conn, reader.source()).context("annoy_export")?;
     ensure!(

@@ -102,7 +102,7 @@ struct Facts {
 impl Facts {
     fn read(scope: &Scope, index: IndexName) -> Result<Facts> {
         let conn: &Connection = &scope.conn;
-        let reader = Reader::open(conn, &scope.session, index)?;
+        let reader = Reader::open(conn, conn, &scope.session, index)?;
         let index = reader.index();
         let pending = conn.query_row(
             &format!("SELECT count(*) FROM {}", index.changes()),

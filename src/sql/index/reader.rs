@@ -173,8 +173,11 @@ fn bereft(conn: &Connection, name: &str) -> Result<Option<String>> {
 
 impl Reader {
     /// Opens the index for queries on `conn`, and takes its state; [`Reader::look`] takes in the rows that have changed.
+    /// `probes` is a view of the same connection, which may be `conn`: the statement that tells whether anything has changed
+    /// is kept there.
     pub(crate) fn open(
         conn: &Connection,
+        probes: &Connection,
         session: &Arc<Session>,
         index: IndexName,
     ) -> Result<Reader> {
@@ -218,11 +221,11 @@ impl Reader {
             index,
         };
         // The statement's count of preparations begins here: a later one means that the schema has changed.
-        let mut probe = conn.prepare_cached(&reader.probe)?;
+        let mut probe = probes.prepare_cached(&reader.probe)?;
         probe.query_row([], |_| Ok(()))?;
         probe.reset_status(StatementStatus::RePrepare);
         drop(probe);
-        if !reader.take(conn, false)? {
+        if !reader.take(conn, probes, false)? {
             bail!("the schema changes while the index is opened");
         }
         Ok(reader)
@@ -230,17 +233,24 @@ impl Reader {
 
     /// Takes the state of the index in the snapshot of the running statement, and the rows that have changed. `false`: the
     /// schema has changed, and the index must be opened anew.
-    pub(crate) fn look(&mut self, conn: &Connection) -> Result<bool> {
-        self.take(conn, true)
+    pub(crate) fn look(&mut self, conn: &Connection, probes: &Connection) -> Result<bool> {
+        self.take(conn, probes, true)
     }
 
-    fn take(&mut self, conn: &Connection, rows_too: bool) -> Result<bool> {
+    /// Lets go of the statement that was kept: the reader will not be asked again.
+    pub(crate) fn leave(&self, probes: &Connection) {
+        if let Ok(probe) = probes.prepare_cached(&self.probe) {
+            probe.discard();
+        }
+    }
+
+    fn take(&mut self, conn: &Connection, probes: &Connection, rows_too: bool) -> Result<bool> {
         self.blind = conn.transaction_state(Some(&*self.index.schema))? == TransactionState::Write
             && work::is_writing(conn)
             && (self.too_soon
                 || work::is_returning(conn)
                 || catalog::has_temporary_trigger(conn, &self.source)?);
-        let mut statement = conn.prepare_cached(&self.probe)?;
+        let mut statement = probes.prepare_cached(&self.probe)?;
         {
             let mut rows = statement.query([])?;
             let Some(row) = rows.next()? else {
@@ -273,7 +283,11 @@ impl Reader {
                 self.pending.follow(&place, last, &mut self.parts)?;
             }
         }
-        Ok(!is_new(&statement))
+        let is_current = !is_new(&statement);
+        if !is_current {
+            statement.discard();
+        }
+        Ok(is_current)
     }
 
     fn open_parts(&mut self, conn: &Connection) -> Result<()> {

@@ -63,6 +63,9 @@ type Asked = (String, String, Option<Metric>, Option<Element>);
 /// The targets that one virtual table has found.
 pub(crate) struct Targets {
     conn: Connection,
+    /// The same connection, with the statements by which it notices that a schema has changed: one for each reader, and
+    /// [`WATCH`]. One that others had pushed out would tell nothing.
+    probes: Connection,
     session: Arc<Session>,
     indexes: RefCell<HashMap<String, Rc<RefCell<Reader>>>>,
     /// `Session::named` when their names were looked up.
@@ -71,15 +74,16 @@ pub(crate) struct Targets {
     scratch: RefCell<Scratch>,
 }
 
-/// Statements kept: some five for each index that is searched.
+/// Statements kept, some five for each index that is searched, and of the probes.
 const STATEMENTS: usize = 128;
+const PROBES: usize = 4096;
 
 /// Touches the schemas whose change may give a bare name another meaning.
 const WATCH: &str = "SELECT 1 FROM main.sqlite_schema, temp.sqlite_schema LIMIT 0";
 
 impl Targets {
     pub(crate) fn new(db: Db, session: Arc<Session>) -> Result<Self> {
-        Ok(Self::with(db.connection()?, session))
+        Ok(Self::with(db.connection()?, db.connection()?, session))
     }
 
     /// For a single call.
@@ -87,10 +91,12 @@ impl Targets {
         Targets::new(Db::of(conn), Arc::clone(session))
     }
 
-    fn with(conn: Connection, session: Arc<Session>) -> Self {
+    fn with(conn: Connection, probes: Connection, session: Arc<Session>) -> Self {
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
+        probes.set_prepared_statement_cache_capacity(PROBES);
         Targets {
             conn,
+            probes,
             session,
             indexes: RefCell::default(),
             named: Cell::default(),
@@ -114,7 +120,7 @@ impl Targets {
         let known = self.indexes.borrow().get(name).cloned();
         let named = self.session.named.load(Ordering::Relaxed);
         if named != self.named.replace(named) {
-            self.indexes.borrow_mut().clear();
+            self.forget();
         } else if let Some(reader) = &known
             && !self.means_another(name, reader)?
             && self.is_current(reader)
@@ -143,20 +149,26 @@ impl Targets {
 
     /// Whether what the names of tables meant may have changed since this was asked; nothing is known of them then.
     fn schema_has_changed(&self) -> Result<bool> {
-        let watch = &mut self.conn.prepare_cached(WATCH)?;
+        let watch = &mut self.probes.prepare_cached(WATCH)?;
         watch.query([])?.next()?;
         let has_changed = is_new(watch);
         if has_changed {
             watch.reset_status(StatementStatus::RePrepare);
-            self.columns.borrow_mut().clear();
-            self.indexes.borrow_mut().clear();
+            self.forget();
         }
         Ok(has_changed)
     }
 
+    /// Forgets what names meant.
+    fn forget(&self) {
+        self.columns.borrow_mut().clear();
+        self.indexes.borrow_mut().clear();
+        self.probes.flush_prepared_statement_cache();
+    }
+
     fn opened(&self, index: index::IndexName) -> Result<Rc<RefCell<Reader>>> {
-        let mut reader = Reader::open(&self.conn, &self.session, index)?;
-        if !reader.look(&self.conn)? {
+        let mut reader = Reader::open(&self.conn, &self.probes, &self.session, index)?;
+        if !reader.look(&self.conn, &self.probes)? {
             bail!("the schema changes while the index is opened");
         }
         Ok(Rc::new(RefCell::new(reader)))
@@ -164,7 +176,8 @@ impl Targets {
 
     /// Whether what is known of an index still holds. An error, such as a dropped shadow table, means it does not.
     fn is_current(&self, reader: &RefCell<Reader>) -> bool {
-        reader.borrow_mut().look(&self.conn).unwrap_or(false)
+        let mut reader = reader.borrow_mut();
+        reader.look(&self.conn, &self.probes).unwrap_or(false)
     }
 
     /// A column of a table: an index of this metric over all of it, or the table itself. Without a metric, hamming for bits
@@ -239,6 +252,7 @@ impl Targets {
             if fits {
                 return Ok(Some(reader));
             }
+            reader.borrow().leave(&self.probes);
         }
         Ok(None)
     }

@@ -55,8 +55,8 @@ impl Function for Recall {
         let conn = &scope.conn;
         let index = index::find(conn, name)?.ok_or_else(|| index::no_index(conn, name))?;
         let built = index::built(conn, &index);
-        let mut reader = Reader::open(conn, &scope.session, index)?;
-        if !reader.look(conn)? {
+        let mut reader = Reader::open(conn, conn, &scope.session, index)?;
+        if !reader.look(conn, conn)? {
             bail!("the schema changes while the index is judged");
         }
         let Some(dim) = reader.forest().map(|main| main.dim()) else {
