@@ -368,7 +368,8 @@ impl<'a> Worker<'a> {
                 rate = alpha(position as f64 / n as f64);
             }
             if training.options.dm_concat {
-                self.concatenated(vector, position, rate, random)?;
+                self.predictor.announce(self.kept[position], random);
+                self.concatenated(vector, position, rate)?;
             } else if training.options.dm {
                 self.mean(vector, position, rate, random)?;
             } else {
@@ -396,8 +397,8 @@ impl<'a> Worker<'a> {
                 self.inputs.push((row, row));
             }
         }
-        self.predictor
-            .predict(&self.inputs, self.kept[position], alpha, random)
+        self.predictor.announce(self.kept[position], random);
+        self.predictor.predict(&self.inputs, alpha)
     }
 
     fn mean(
@@ -410,6 +411,7 @@ impl<'a> Worker<'a> {
         let training = self.training;
         let options = &training.options.base;
         let (low, high) = window(options, position, self.kept.len(), random);
+        self.predictor.announce(self.kept[position], random);
         self.bag.clear();
         self.bag.push(vector);
         for other in (low..high).filter(|&other| other != position) {
@@ -420,8 +422,7 @@ impl<'a> Worker<'a> {
         let factor = if options.cbow_mean { inverse } else { 1.0 };
         self.bags.sum(&self.bag, factor, input);
         self.bags.clear(error);
-        self.predictor
-            .predict(&[(input, error)], self.kept[position], alpha, random)?;
+        self.predictor.predict(&[(input, error)], alpha)?;
         let corrected = options.cbow_gradient == CbowGradient::Corrected;
         let share = if options.cbow_mean == corrected {
             inverse
@@ -437,13 +438,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn concatenated(
-        &mut self,
-        vector: Row<'a>,
-        position: usize,
-        alpha: f32,
-        random: &mut Random,
-    ) -> Result<()> {
+    fn concatenated(&mut self, vector: Row<'a>, position: usize, alpha: f32) -> Result<()> {
         let training = self.training;
         let window = training.options.base.window as isize;
         self.bag.clear();
@@ -461,8 +456,7 @@ impl<'a> Worker<'a> {
         }
         let (input, error) = (self.scratch.row(0), self.scratch.row(1));
         self.whole.clear(error);
-        self.predictor
-            .predict(&[(input, error)], self.kept[position], alpha, random)?;
+        self.predictor.predict(&[(input, error)], alpha)?;
         let learns = if training.is_frozen {
             1
         } else {

@@ -88,7 +88,8 @@ pub(super) struct Predictor<'a> {
     /// Steps of single inputs, on the nodes of the tree and on the words.
     tree_paths: Option<Paths<'a>>,
     word_paths: Option<Paths<'a>>,
-    /// A word and its noise, as drawn; and without repetitions, with the number of times.
+    /// The word that was announced; it and its noise, as drawn; and without repetitions, with the number of times.
+    word: WordId,
     word_and_noise: Vec<Target>,
     distinct: Vec<(Target, f32)>,
     n_predicted: u64,
@@ -108,6 +109,7 @@ impl<'a> Predictor<'a> {
             block: Block::new(stride),
             tree_paths: paths(targets.nodes),
             word_paths: paths(targets.output),
+            word: 0,
             word_and_noise: Vec::new(),
             distinct: Vec::new(),
             n_predicted: 0,
@@ -115,33 +117,12 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Each input (the row, and where its error is added) learns to predict a word. Frozen targets have one input.
-    ///
-    /// # Errors
-    /// When a score is no number any more.
-    pub(super) fn predict(
-        &mut self,
-        inputs: &[(Row<'a>, Row<'a>)],
-        word: WordId,
-        alpha: f32,
-        random: &mut Random,
-    ) -> Result<()> {
-        let is_measured = self.n_predicted.is_multiple_of(LOSS_EVERY);
-        self.n_predicted += 1;
-        if is_measured {
-            self.loss.n += inputs.len() as u64;
-        }
-        self.draw(word, random);
-        match inputs {
-            &[(input, sink)] => self.single(input, sink, word, alpha, is_measured),
-            _ => self.several(inputs, word, alpha, is_measured),
-        }
-    }
-
-    /// A word and its noise. A noise word that is the word itself is left out.
-    fn draw(&mut self, word: WordId, random: &mut Random) {
+    /// A word that is to be predicted next: draws its noise, and has the output vectors fetched while the input is made. A
+    /// noise word that is the word itself is left out.
+    pub(super) fn announce(&mut self, word: WordId, random: &mut Random) {
+        self.word = word;
         self.word_and_noise.clear();
-        if self.targets.output.is_some() {
+        if let Some(paths) = &self.word_paths {
             self.word_and_noise.push(Target::new(word, true));
             for _ in 0..self.targets.negative {
                 let id = self.targets.noise.draw(random);
@@ -149,6 +130,25 @@ impl<'a> Predictor<'a> {
                     self.word_and_noise.push(Target::new(id, false));
                 }
             }
+            paths.fetch(&self.word_and_noise);
+        }
+    }
+
+    /// Each input (the row, and where its error is added) learns to predict the word that was announced. Frozen targets have
+    /// one input.
+    ///
+    /// # Errors
+    /// When a score is no number any more.
+    pub(super) fn predict(&mut self, inputs: &[(Row<'a>, Row<'a>)], alpha: f32) -> Result<()> {
+        let word = self.word;
+        let is_measured = self.n_predicted.is_multiple_of(LOSS_EVERY);
+        self.n_predicted += 1;
+        if is_measured {
+            self.loss.n += inputs.len() as u64;
+        }
+        match inputs {
+            &[(input, sink)] => self.single(input, sink, word, alpha, is_measured),
+            _ => self.several(inputs, word, alpha, is_measured),
         }
     }
 

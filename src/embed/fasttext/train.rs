@@ -267,8 +267,8 @@ impl<'a> Worker<'a> {
         self.bags.clear(self.error);
         for other in (low..high).filter(|&other| other != position) {
             let inputs = [(self.mean, self.error)];
-            self.predictor
-                .predict(&inputs, self.kept[other], alpha, random)?;
+            self.predictor.announce(self.kept[other], random);
+            self.predictor.predict(&inputs, alpha)?;
         }
         let corrected = options.cbow_gradient == CbowGradient::Corrected;
         let share = if corrected { 1.0 / n } else { 1.0 };
@@ -295,6 +295,7 @@ impl<'a> Worker<'a> {
             if n == 0 {
                 continue;
             }
+            self.predictor.announce(self.kept[position], random);
             let inverse = 1.0 / n as f32;
             self.window.clear();
             self.window
@@ -303,8 +304,7 @@ impl<'a> Worker<'a> {
             self.bags.sum(&self.window, factor, self.mean);
             self.bags.clear(self.error);
             let inputs = [(self.mean, self.error)];
-            self.predictor
-                .predict(&inputs, self.kept[position], alpha, random)?;
+            self.predictor.predict(&inputs, alpha)?;
             self.window.clear();
             self.window
                 .extend(others().map(|i| self.errors.row((i - span_low) as u32)));

@@ -129,6 +129,16 @@ impl<'a> Paths<'a> {
         }
     }
 
+    /// Asks for the rows of outputs that are wanted soon.
+    pub fn fetch(&self, targets: &[Target]) {
+        for target in targets {
+            let row = self.rows.at(target.row());
+            for column in (0..self.rows.stride).step_by(PAD) {
+                <wide::f32x8 as Lanes>::fetch(row.wrapping_add(column));
+            }
+        }
+    }
+
     /// The loss before the last step, which was on this path, from the scores it computed.
     #[must_use]
     pub fn loss(&self, path: &Path<'_, '_>) -> f64 {
