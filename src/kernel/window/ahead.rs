@@ -5,7 +5,7 @@ use super::lanes::Lanes;
 use super::{PAD, Row};
 
 /// Most rows that are waiting to be fetched.
-const MOST: usize = 96;
+const MOST: usize = 48;
 
 /// The rows that are to be fetched.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ impl<'a> Ahead<'a> {
 
 /// What one step has to fetch yet: from a column of a row on.
 pub(super) struct Soon {
-    /// Floats of a row.
-    stride: usize,
     /// Cache lines at a time.
     lines: usize,
     row: usize,
@@ -64,7 +62,6 @@ impl Soon {
             steps => (ahead.n - ahead.next).div_ceil(steps),
         };
         Soon {
-            stride,
             lines: (n_soon * row).div_ceil(places).max(row.min(8)),
             row: ahead.next,
             column: 0,
@@ -74,17 +71,17 @@ impl Soon {
 
     /// Asks for the next cache lines.
     #[inline(always)]
-    pub(super) fn fetch<V: Lanes>(&mut self, ahead: &Ahead<'_>) {
+    pub(super) fn fetch<V: Lanes>(&mut self, ahead: &Ahead<'_>, stride: usize) {
         let mut floats = self.lines * PAD;
         while floats > 0 && self.row < self.to {
             let row = ahead.rows[self.row].start;
-            let end = self.stride.min(self.column + floats);
+            let end = stride.min(self.column + floats);
             floats -= end - self.column;
             while self.column < end {
                 V::fetch(row.wrapping_add(self.column));
                 self.column += PAD;
             }
-            if end == self.stride {
+            if end == stride {
                 self.row += 1;
                 self.column = 0;
             }

@@ -59,7 +59,7 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
         let n = b.n_inputs;
         (b.inputs[n], b.sinks[n]) = (b.inputs[n - 1], b.sinks[n - 1]);
         let mut soon = Soon::of(&b.ahead, b.stride, n.div_ceil(4) + b.stride.div_ceil(2 * N));
-        soon.fetch::<__m512>(&b.ahead);
+        soon.fetch::<__m512>(&b.ahead, b.stride);
         match n {
             ..=2 => scores::<K, 2, FRESH>(b, 0),
             3..=4 => scores::<K, 4, FRESH>(b, 0),
@@ -67,7 +67,7 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
                 scores::<K, 4, KEPT>(b, 0);
                 let mut i = 4;
                 while i < n {
-                    soon.fetch::<__m512>(&b.ahead);
+                    soon.fetch::<__m512>(&b.ahead, b.stride);
                     match n - i {
                         ..=2 => scores::<K, 2, READ>(b, i),
                         _ => scores::<K, 4, READ>(b, i),
@@ -79,12 +79,12 @@ unsafe fn block_of<const K: usize>(b: &mut Block<'_>) {
         errors::<K>(b);
         let mut column = 0;
         while column + 2 * N <= b.stride {
-            soon.fetch::<__m512>(&b.ahead);
+            soon.fetch::<__m512>(&b.ahead, b.stride);
             update::<K, 2>(b, column);
             column += 2 * N;
         }
         if column < b.stride {
-            soon.fetch::<__m512>(&b.ahead);
+            soon.fetch::<__m512>(&b.ahead, b.stride);
             update::<K, 1>(b, column);
         }
         soon.done(&mut b.ahead);

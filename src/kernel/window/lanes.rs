@@ -142,7 +142,7 @@ unsafe fn block_of<V: Lanes, const K: usize>(b: &mut Block<'_>) {
         let mut soon = Soon::of(&b.ahead, b.stride, places);
         let mut i = 0;
         while i < b.n_inputs {
-            soon.fetch::<V>(&b.ahead);
+            soon.fetch::<V>(&b.ahead, b.stride);
             scores::<V, K>(b, i);
             i += 2;
         }
@@ -249,12 +249,12 @@ unsafe fn update<V: Lanes, const K: usize>(b: &mut Block<'_>, soon: &mut Soon) {
     unsafe {
         let mut column = 0;
         while pieces::<V>() == 2 && column + 2 * V::N <= b.stride {
-            soon.fetch::<V>(&b.ahead);
+            soon.fetch::<V>(&b.ahead, b.stride);
             update_columns::<V, K, 2>(b, column);
             column += 2 * V::N;
         }
         while column < b.stride {
-            soon.fetch::<V>(&b.ahead);
+            soon.fetch::<V>(&b.ahead, b.stride);
             update_columns::<V, K, 1>(b, column);
             column += V::N;
         }
