@@ -11,7 +11,7 @@
 use super::ahead::Soon;
 use super::{Block, INPUTS, LANES, Pairs, Span};
 
-/// A register of N floats. N divides [`PAD`].
+/// A register of N floats. N divides [`PAD`](super::PAD).
 ///
 /// # Safety
 /// Every method may only be called where the instruction set of the implementation is there. `load` and `store` need N
