@@ -312,6 +312,10 @@ impl<'a, B: AsRef<[u8]>> Probe<'a, B> {
                 continue;
             }
             let blocks = blocks_of(rows[leaf], f.len());
+            // Of a damaged file they may lie behind its end.
+            if blocks.is_empty() {
+                continue;
+            }
             if (run.start..=run.end).contains(&blocks.start) {
                 run.end = run.end.max(blocks.end);
             } else {
