@@ -19,8 +19,8 @@ DIFFERENCES = {
     "no k": "without k rows come nearest first, until the statement has enough",
     "two of k and LIMIT": "k and LIMIT go together",
     "k is NULL": "k NULL is the same as no k",
-    "k is 2.0": "k must be an integer; sqlite-vec truncates",
-    "k is text": "k must be an integer; sqlite-vec reads any text as a number",
+    "k is 2.5": "k must be a whole number; sqlite-vec truncates",
+    "k is text": "k must be a whole number; sqlite-vec reads any text as a number",
     "query is NULL": "a query that is NULL has no neighbours, so joins with NULL give no row",
     "backwards": "DESC sorts the k nearest the other way round",
 }
@@ -54,6 +54,7 @@ CASES = [
     ("k above 4096", "SELECT count(*), 0 FROM ix WHERE v MATCH '[1,2,3]' AND k = 5000"),
     ("k is NULL", "SELECT count(*), 0 FROM ix WHERE v MATCH '[1,2,3]' AND k = NULL"),
     ("k is 2.0", "SELECT rowid, distance FROM ix WHERE v MATCH '[1,2,3]' AND k = 2.0"),
+    ("k is 2.5", "SELECT rowid, distance FROM ix WHERE v MATCH '[1,2,3]' AND k = 2.5"),
     ("k is text", "SELECT rowid, distance FROM ix WHERE v MATCH '[1,2,3]' AND k = 'x'"),
     ("no k", "SELECT count(*), 0 FROM ix WHERE v MATCH '[1,2,3]'"),
     ("two of k and LIMIT", "SELECT rowid, distance FROM ix WHERE v MATCH '[1,2,3]' AND k = 5 LIMIT 3"),
