@@ -226,10 +226,7 @@ impl<'a> Predictor<'a> {
 
     fn step(&mut self, is_measured: bool) -> Result<()> {
         self.targets.steps.block(&mut self.block);
-        let loss = match is_measured {
-            true => self.block.loss(),
-            false => 0.0,
-        };
+        let loss = if is_measured { self.block.loss() } else { 0.0 };
         self.block.clear_outputs();
         self.add_loss(loss)
     }

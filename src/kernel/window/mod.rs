@@ -252,7 +252,7 @@ impl<'a> Block<'a> {
         self.ahead.during(steps);
     }
 
-    /// Has the next step fetch a row that a later one needs; beyond some hundred rows it does nothing.
+    /// Has the next step fetch a row that a later one needs; beyond some fifty rows it does nothing.
     #[inline]
     pub fn fetch(&mut self, row: Row<'a>) {
         self.ahead.push(row);

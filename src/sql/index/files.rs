@@ -263,20 +263,20 @@ fn write(
         .create_new(true)
         .open(temporary)?;
     belong_to(database, &file)?;
-    let mut out = Pieces {
+    let mut stepping = Stepping {
         file,
-        piece: Vec::with_capacity(PIECE),
         tick: conn.prepare("SELECT 1")?,
         interrupted: false,
         unsynced: 0,
     };
+    let mut out = Pieces::new(PIECE, |piece: &[u8]| stepping.write(piece));
     let written = image.write_to(&mut out).and_then(|()| out.flush());
-    if out.interrupted {
+    if stepping.interrupted {
         return Err(Interrupted.into());
     }
     written?;
     step("sync")?;
-    out.file.sync_all()?;
+    stepping.file.sync_all()?;
     step("rename")?;
     fs::rename(temporary, path)?;
     // A folder cannot be opened everywhere; where it can, the new name must reach the disk before the catalogue.
@@ -308,11 +308,9 @@ fn belong_to(database: &Path, file: &File) -> io::Result<()> {
 /// here and there, or all of the plane, looks up one address where it would look up 512.
 const PIECE: usize = 2 << 20;
 
-/// A file written in pieces. Each is a step, and none is written after the connection was interrupted.
-struct Pieces<'a> {
+/// A file whose writes are steps, and stop when the connection is interrupted.
+struct Stepping<'a> {
     file: File,
-    /// What is to be written yet, at most [`PIECE`] bytes.
-    piece: Vec<u8>,
     /// Fails when the connection is interrupted.
     tick: Statement<'a>,
     interrupted: bool,
@@ -320,20 +318,11 @@ struct Pieces<'a> {
     unsynced: usize,
 }
 
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(PIECE - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..n]);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+impl Stepping<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = step("write") {
             // As a full disk does it: a part fits.
-            let _ = self.file.write(&self.piece[..self.piece.len() / 2]);
+            let _ = self.file.write(&bytes[..bytes.len() / 2]);
             return Err(error);
         }
         if self.tick.query_row([], |_| Ok(())).is_err() {
@@ -344,9 +333,45 @@ impl Write for Pieces<'_> {
             self.file.sync_data()?;
             self.unsynced = 0;
         }
-        self.file.write_all(&self.piece)?;
-        self.unsynced += self.piece.len();
-        self.piece.clear();
+        self.file.write_all(bytes)?;
+        self.unsynced += bytes.len();
+        Ok(())
+    }
+}
+
+/// Cuts what is written into pieces of one size, of which the last may be smaller.
+struct Pieces<F> {
+    size: usize,
+    /// What is to be put yet: less than a piece.
+    piece: Vec<u8>,
+    put: F,
+}
+
+impl<F: FnMut(&[u8]) -> io::Result<()>> Pieces<F> {
+    fn new(size: usize, put: F) -> Self {
+        Pieces {
+            size,
+            piece: Vec::with_capacity(size),
+            put,
+        }
+    }
+}
+
+impl<F: FnMut(&[u8]) -> io::Result<()>> Write for Pieces<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(self.size - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..n]);
+        if self.piece.len() == self.size {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.piece.is_empty() {
+            (self.put)(&self.piece)?;
+            self.piece.clear();
+        }
         Ok(())
     }
 }

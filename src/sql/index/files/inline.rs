@@ -17,9 +17,9 @@ use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
 use memmap2::MmapMut;
-use rusqlite::{Connection, Statement};
+use rusqlite::Connection;
 
-use super::{Open, Opened, Store, step};
+use super::{Open, Opened, Pieces, Store, step};
 use crate::forest::{Forest, Image};
 use crate::sql::index::names::IndexName;
 use crate::sql::index::part::PartName;
@@ -85,12 +85,16 @@ pub(super) fn write(
         )
     };
     let sql = format!("INSERT INTO {} VALUES(?1, ?2, ?3)", index.parts());
-    let mut chunks = Chunks {
-        insert: conn.prepare(&sql).with_context(what)?,
-        generation,
-        chunk: 0,
-        bytes: Vec::with_capacity(CHUNK),
-    };
+    let mut insert = conn.prepare(&sql).with_context(what)?;
+    let mut chunk = 0i64;
+    let mut chunks = Pieces::new(CHUNK, |bytes: &[u8]| {
+        step("insert")?;
+        insert
+            .execute((generation, chunk, bytes))
+            .map_err(io::Error::other)?;
+        chunk += 1;
+        Ok(())
+    });
     image.write_to(&mut chunks).with_context(what)?;
     chunks.flush().with_context(what)
 }
@@ -151,35 +155,4 @@ pub(super) fn read(conn: &Connection, index: &IndexName, generation: i64) -> Res
         rest.write_all(row.get_ref(0)?.as_blob()?)?;
     }
     Forest::open(Store::Map(map.make_read_only()?))
-}
-
-/// Cuts what is written into rows.
-struct Chunks<'a> {
-    insert: Statement<'a>,
-    generation: i64,
-    chunk: i64,
-    bytes: Vec<u8>,
-}
-
-impl Write for Chunks<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(CHUNK - self.bytes.len());
-        self.bytes.extend_from_slice(&bytes[..n]);
-        if self.bytes.len() == CHUNK {
-            self.flush()?;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.bytes.is_empty() {
-            step("insert")?;
-            self.insert
-                .execute((self.generation, self.chunk, &self.bytes))
-                .map_err(io::Error::other)?;
-            self.chunk += 1;
-            self.bytes.clear();
-        }
-        Ok(())
-    }
 }
