@@ -140,15 +140,21 @@ mod avx2 {
     use super::{ROWS, by_blocks, portable};
     use std::arch::x86_64::*;
 
-    /// Components `i` to `i + 3` of four rows as f64: register c holds component i + c of each row.
+    /// Components `i` to `i + 3` of a row as f64.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn transposed(rows: [&[f32]; 4], i: usize) -> [__m256d; 4] {
-        let [a, b, c, d] = rows.map(|row| {
-            let four: &[f32] = &row[i..i + 4];
-            // SAFETY: four components, checked by the slicing above.
-            _mm256_cvtps_pd(unsafe { _mm_loadu_ps(four.as_ptr()) })
-        });
+    fn four(row: &[f32], i: usize) -> __m256d {
+        let four: &[f32] = &row[i..i + 4];
+        // SAFETY: four components, checked by the slicing above.
+        _mm256_cvtps_pd(unsafe { _mm_loadu_ps(four.as_ptr()) })
+    }
+
+    /// Components `i` to `i + 3` of four rows as f64: register c holds component i + c of each row. (Without `map`, which has
+    /// not this function's instructions, and so is a call for each row unless the whole program is optimised at once.)
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn transposed([a, b, c, d]: [&[f32]; 4], i: usize) -> [__m256d; 4] {
+        let (a, b, c, d) = (four(a, i), four(b, i), four(c, i), four(d, i));
         let (ab_even, ab_odd) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
         let (cd_even, cd_odd) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
         [
