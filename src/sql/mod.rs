@@ -13,6 +13,7 @@ mod measure;
 mod memory;
 mod plot;
 mod scan;
+mod schema;
 mod session;
 mod shape;
 mod source;

@@ -5,9 +5,10 @@
 //! counted. A vector of another length than the first, a NaN or an infinity is an error that names the row.
 
 use anyhow::{Result, anyhow, bail};
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
 
+use super::schema::{self, Kind};
 use super::{quote, vector};
 use crate::forest::RowSet;
 use crate::spelling::did_you_mean;
@@ -510,15 +511,8 @@ impl Column {
 
 /// The schema and the true spelling of a table or view. SQLite's own order for a bare name: temp, main, attached.
 pub(crate) fn find_table(conn: &Connection, name: &str) -> Result<Option<(String, String)>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT schema, name FROM pragma_table_list
-         WHERE name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE
-         ORDER BY name <> ?1 COLLATE NOCASE,
-                  CASE schema WHEN 'temp' THEN 0 WHEN 'main' THEN 1 ELSE 2 END",
-    )?;
-    Ok(statement
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?)
+    let found = schema::find(conn, name, |_| Ok(true))?;
+    Ok(found.map(|object| (object.schema, object.name)))
 }
 
 /// The error for a table that is not there.
@@ -583,16 +577,19 @@ fn key(conn: &Connection, schema: &str, table: &str, columns: &[Column]) -> Resu
             is_view,
         })
     };
-    let (kind, without_rowid): (String, bool) = conn
-        .prepare_cached("SELECT type, wr FROM pragma_table_list WHERE schema = ?1 AND name = ?2")?
-        .query_row([schema, table], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if without_rowid {
+    let is_view =
+        schema::object(conn, schema, table)?.is_some_and(|object| object.kind == Kind::View);
+    // A name of the rowid that no column has.
+    let rowid = ["rowid", "_rowid_", "oid"]
+        .into_iter()
+        .find(|name| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name)));
+    if !is_view && is_without_rowid(conn, schema, table, rowid)? {
         bail!(
             "{table} is a WITHOUT ROWID table, which has no rowid to answer with; give it an INTEGER PRIMARY KEY, or \
              query a view with an integer column named id"
         );
     }
-    if kind == "view" {
+    if is_view {
         return match columns
             .iter()
             .find(|c| c.name.eq_ignore_ascii_case("rowid"))
@@ -618,13 +615,31 @@ fn key(conn: &Connection, schema: &str, table: &str, columns: &[Column]) -> Resu
             return key(&column.name, true, false);
         }
     }
-    match ["rowid", "_rowid_", "oid"]
-        .into_iter()
-        .find(|name| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name)))
-    {
+    match rowid {
         Some(name) => key(name, false, false),
         None => bail!(
             "{table} hides its rowid behind columns of that name; give it an INTEGER PRIMARY KEY"
         ),
+    }
+}
+
+/// Whether a table has no rowid, told by `rowid`, a name of it that no column has.
+fn is_without_rowid(
+    conn: &Connection,
+    schema: &str,
+    table: &str,
+    rowid: Option<&str>,
+) -> Result<bool> {
+    let Some(rowid) = rowid else {
+        // Nothing else tells in this case.
+        let mut statement =
+            conn.prepare("SELECT wr FROM pragma_table_list WHERE schema = ?1 AND name = ?2")?;
+        return Ok(statement.query_row([schema, table], |row| row.get(0))?);
+    };
+    let sql = format!("SELECT {rowid} FROM {}.{}", quote(schema), quote(table));
+    match conn.prepare(&sql) {
+        Ok(_) => Ok(false),
+        Err(error) if error.to_string().contains("no such column") => Ok(true),
+        Err(error) => Err(error.into()),
     }
 }

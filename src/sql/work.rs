@@ -25,7 +25,7 @@ use crate::job::{Job, Progress};
 const TICK: Duration = Duration::from_millis(10);
 /// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
 /// its progress handler, thousands as a rule, and may use it to end what takes too long.
-const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
+pub(crate) const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
 /// How often a bar is redrawn.
 const REDRAW: Duration = Duration::from_millis(100);
 /// How often a line goes to SQLite's log when no bar is shown.

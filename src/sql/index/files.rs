@@ -34,7 +34,7 @@ use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::job::Interrupted;
 use crate::spill;
-use crate::sql::Session;
+use crate::sql::{Session, work};
 
 /// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
 /// `integrity-check`.
@@ -265,7 +265,7 @@ fn write(
     belong_to(database, &file)?;
     let mut stepping = Stepping {
         file,
-        tick: conn.prepare("SELECT 1")?,
+        tick: conn.prepare(work::LOOK)?,
         interrupted: false,
         unsynced: 0,
     };

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension, StatementStatus, TransactionState};
+use rusqlite::{Connection, StatementStatus, TransactionState};
 
 use super::catalog::{self, Settings};
 use super::files::Open;
@@ -22,6 +22,7 @@ use super::pending::{Pending, Place, STAMP};
 use crate::forest::{Ask, Budget, Hit, Originals, RowSet, Scratch, Stats, TopK, VectorStore};
 use crate::spelling::did_you_mean;
 use crate::sql::scan::scan_table;
+use crate::sql::schema::{self, Kind, Object};
 use crate::sql::source::Source;
 use crate::sql::{Session, work};
 use crate::vector::Metric;
@@ -88,41 +89,42 @@ pub(crate) struct Reader {
 
 /// The index with this name, which may be qualified; `None` when there is none.
 pub(crate) fn find(conn: &Connection, name: &str) -> Result<Option<IndexName>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT schema, substr(name, 1, length(name) - length('_catalog')) AS i FROM pragma_table_list
-         WHERE (name = ?1 || '_catalog' COLLATE NOCASE OR schema || '.' || name = ?1 || '_catalog' COLLATE NOCASE)
-           AND EXISTS(SELECT 1 FROM pragma_table_list AS c
-                      WHERE c.schema = pragma_table_list.schema AND c.name = i AND c.type = 'virtual')
-           AND EXISTS(SELECT 1 FROM pragma_table_list AS c
-                      WHERE c.schema = pragma_table_list.schema AND c.name = i || '_changes')
-         ORDER BY i <> ?1, CASE schema WHEN 'temp' THEN 0 WHEN 'main' THEN 1 ELSE 2 END",
-    )?;
-    Ok(statement
-        .query_row([name], |row| {
-            Ok(IndexName {
-                schema: row.get(0)?,
-                name: row.get(1)?,
-            })
-        })
-        .optional()?)
+    let found = schema::find(conn, name, |object| is_index(conn, object))?;
+    Ok(found.map(|Object { schema, name, .. }| IndexName { schema, name }))
+}
+
+/// Whether it is an index with its tables.
+fn is_index(conn: &Connection, object: &Object) -> Result<bool> {
+    let has = |suffix: &str| {
+        let table = schema::object(conn, &object.schema, &format!("{}{suffix}", object.name))?;
+        Ok::<_, anyhow::Error>(table.is_some_and(|table| table.kind == Kind::Table))
+    };
+    Ok(object.kind == Kind::Virtual && has("_catalog")? && has("_changes")?)
 }
 
 /// Every index of every attached database.
 pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
-    let mut statement = conn.prepare(
-        "SELECT a.schema, substr(a.name, 1, length(a.name) - length('_catalog')) AS i
-         FROM pragma_table_list a JOIN pragma_table_list b ON b.schema = a.schema AND b.name = i || '_changes'
-         JOIN pragma_table_list c ON c.schema = a.schema AND c.name = i AND c.type = 'virtual'
-         WHERE a.name LIKE '%\\_catalog' ESCAPE '\\' ORDER BY a.schema <> 'main', a.schema, i",
-    )?;
-    let indexes = statement
-        .query_map([], |row| {
-            Ok(IndexName {
-                schema: row.get(0)?,
-                name: row.get(1)?,
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut schemas = schema::schemas(conn)?;
+    schemas.sort_by(|a, b| (a != "main", a).cmp(&(b != "main", b)));
+    let mut indexes = Vec::new();
+    for schema in schemas {
+        let mut statement = conn.prepare(&format!(
+            "SELECT substr(name, 1, length(name) - length('_catalog')) AS i FROM {}.sqlite_schema
+             WHERE type = 'table' AND name LIKE '%\\_catalog' ESCAPE '\\' ORDER BY i",
+            crate::sql::quote(&schema)
+        ))?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        for name in names.collect::<rusqlite::Result<Vec<String>>>()? {
+            if let Some(object) = schema::object(conn, &schema, &name)?
+                && is_index(conn, &object)?
+            {
+                indexes.push(IndexName {
+                    schema: schema.clone(),
+                    name: object.name,
+                });
+            }
+        }
+    }
     Ok(indexes)
 }
 
@@ -153,22 +155,14 @@ pub(crate) fn no_index(conn: &Connection, name: &str) -> anyhow::Error {
 
 /// The index of this name that lacks shadow tables.
 fn bereft(conn: &Connection, name: &str) -> Result<Option<String>> {
-    let mut statement = conn.prepare(
-        "SELECT schema, name FROM pragma_table_list
-         WHERE type = 'virtual' AND (name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE)",
-    )?;
-    let mut rows = statement.query([name])?;
-    while let Some(row) = rows.next()? {
-        let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
+    let is_ours = |object: &Object| {
         let sql = format!(
             "SELECT 1 FROM {}.sqlite_schema WHERE name = ?1 AND sql LIKE '%USING annoy%'",
-            crate::sql::quote(&schema)
+            crate::sql::quote(&object.schema)
         );
-        if conn.prepare(&sql)?.exists([&name])? {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+        Ok(object.kind == Kind::Virtual && conn.prepare(&sql)?.exists([&object.name])?)
+    };
+    Ok(schema::find(conn, name, is_ours)?.map(|object| object.name))
 }
 
 impl Reader {

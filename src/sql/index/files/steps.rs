@@ -272,3 +272,46 @@ fn a_crash_at_any_step_leaves_the_old_answer_or_the_new() {
         }
     }
 }
+
+/// A handler that wants whatever runs to end, asked after each thousand steps of SQLite's machine.
+#[test]
+fn a_progress_handler_that_counts_in_thousands_ends_the_writing_of_a_file() {
+    extern "C" fn no_more(_: *mut std::ffi::c_void) -> std::ffi::c_int {
+        1
+    }
+    let folder = Folder::new("handler");
+    let conn = open(&folder.0);
+    let (ids, rows) = ([1, 2, 3], [0.0, 1.0, 2.0]);
+    let vectors = crate::forest::Vectors {
+        dim: 1,
+        ids: &ids,
+        rows: &rows,
+    };
+    let options = crate::forest::BuildOptions {
+        metric: crate::vector::Metric::L2,
+        trees: 1,
+        seed: 1,
+        threads: 1,
+        store: crate::forest::VectorStore::F32,
+    };
+    let image = crate::forest::build(&vectors, &options, &crate::job::Job::new()).unwrap();
+    let path = |name: &str| folder.0.join(name);
+    let (database, temporary, file) = (path("app.db"), path("ix.tmp"), path("ix.annoy"));
+    let set = |handler: Option<unsafe extern "C" fn(*mut std::ffi::c_void) -> std::ffi::c_int>| {
+        // SAFETY: an open connection; the handler reads nothing.
+        #[allow(unsafe_code)]
+        unsafe {
+            rusqlite::ffi::sqlite3_progress_handler(
+                conn.handle(),
+                1000,
+                handler,
+                std::ptr::null_mut(),
+            );
+        }
+    };
+    set(Some(no_more));
+    let written = super::write(&conn, (&database, &temporary, &file), &image);
+    set(None);
+    assert!(written.unwrap_err().is::<crate::job::Interrupted>());
+    super::write(&conn, (&database, &temporary, &file), &image).unwrap();
+}
