@@ -19,6 +19,8 @@
 //! their codes), nobody knows what a replay has found. Such a query counts as one that finds nothing, unless its vectors say
 //! that all those it can't tell apart are equally near: then any of them will do.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::Result;
 use rayon::prelude::*;
 
@@ -341,6 +343,8 @@ struct Replay {
     pool: Vec<f32>,
     fresh: Vec<f32>,
     slots: Vec<u32>,
+    /// What was found when something was last scanned.
+    found: Found,
 }
 
 /// What is searched.
@@ -430,6 +434,7 @@ impl Replay {
             pool: Vec::new(),
             fresh: Vec::new(),
             slots: Vec::new(),
+            found: Found::default(),
         }
     }
 
@@ -476,11 +481,15 @@ impl Replay {
     /// Scans on until so many slots, times the query's share, have been scanned; how many neighbours are found then.
     fn until(&mut self, lists: &View, slots: usize) -> Found {
         let slots = self.hardness.share(slots, &self.at_leaves);
+        let at = self.at;
         while self.scanned < slots
             && let Some(&(leaf, score)) = self.order.get(self.at)
         {
             self.leaf(lists, leaf, score);
             self.at += 1;
+        }
+        if self.at == at {
+            return self.found;
         }
         self.merge();
         let mut found = Found::default();
@@ -504,6 +513,7 @@ impl Replay {
                 found[i] += found[i - 1];
             }
         }
+        self.found = found;
         found
     }
 
@@ -632,6 +642,7 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Truth>> {
             list.truncate(k);
         }
     };
+    let farthest = |list: &[(f32, u32)]| list.iter().fold(f32::NEG_INFINITY, |m, x| m.max(x.0));
     let n = rows.len();
     // In the order in which they lie. Few parts, each with its own lists; in any order the result is the same.
     let mut row_at = vec![0u32; rows.place.len()];
@@ -639,12 +650,13 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Truth>> {
         row_at[place as usize] = row;
     }
     let part = n.div_ceil(8).max(PART);
+    let known: Vec<Limit> = asked.iter().map(|_| Limit::default()).collect();
     let parts = (0..n.div_ceil(part))
         .into_par_iter()
         .map(|p| {
             let mut lists: Vec<Vec<(f32, u32)>> = vec![Vec::new(); asked.len()];
-            let mut limits = vec![f32::INFINITY; blocks.leaves()];
-            limits[asked.len()..].fill(f32::NEG_INFINITY);
+            let mut limits: Vec<f32> = known.iter().map(Limit::get).collect();
+            limits.resize(blocks.leaves(), f32::NEG_INFINITY);
             const TILE: usize = codes::TILE;
             let mut nearer_blocks = Vec::new();
             let mut scores = vec![0.0f32; TILE * blocks.leaves()];
@@ -672,25 +684,28 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Truth>> {
                 nearer_blocks.clear();
                 let task = Nearer(scores, &limits, f.norm, &mut nearer_blocks);
                 dispatch::run(level(), task);
-                for &b in &nearer_blocks {
-                    for q in b as usize * LANES..(b as usize + 1) * LANES {
+                for &(b, mut near) in &nearer_blocks {
+                    while near != 0 {
+                        let q = b as usize * LANES + near.trailing_zeros() as usize;
+                        near &= near - 1;
                         let s = scores[q] + f.norm;
-                        if s <= limits[q] && asked[q].row != row {
+                        if asked[q].row != row {
                             lists[q].push((s, row));
                             if lists[q].len() >= 4 * BEYOND * wanted(q) {
                                 keep(q, &mut lists[q]);
-                                let last =
-                                    lists[q].iter().fold(f32::NEG_INFINITY, |m, x| m.max(x.0));
-                                limits[q] = last;
+                                limits[q] = farthest(&lists[q]);
+                                known[q].lower(limits[q]);
                             }
                         }
                     }
                 }
             }
-            lists
-                .iter_mut()
-                .enumerate()
-                .for_each(|(q, list)| keep(q, list));
+            for (q, list) in lists.iter_mut().enumerate() {
+                keep(q, list);
+                if list.len() == BEYOND * wanted(q) {
+                    known[q].lower(farthest(list));
+                }
+            }
             Ok(lists)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -707,8 +722,33 @@ fn truths(rows: &Rows, asked: &[Asked], job: &Job) -> Result<Vec<Truth>> {
         .collect())
 }
 
-/// Which blocks have a score that, with this number added, is not beyond its limit: (scores, limits, number, blocks).
-struct Nearer<'a>(&'a [f32], &'a [f32], f32, &'a mut Vec<u32>);
+/// What the last row wanted is not beyond, whichever part of the rows has found that out. The result does not depend on when another part
+/// reads it: all that is wanted is within every limit there ever is.
+struct Limit(AtomicU32);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit(AtomicU32::new(f32::INFINITY.to_bits()))
+    }
+}
+
+impl Limit {
+    fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn lower(&self, to: f32) {
+        let lower = |now| (to < f32::from_bits(now)).then_some(to.to_bits());
+        // An error is a limit that is lower already.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+    }
+}
+
+/// Which scores, with this number added, are not beyond their limits: (scores, limits, number, blocks that have any, a bit for
+/// each of them).
+struct Nearer<'a>(&'a [f32], &'a [f32], f32, &'a mut Vec<(u32, u32)>);
 
 impl Task for Nearer<'_> {
     type Output = ();
@@ -716,12 +756,12 @@ impl Task for Nearer<'_> {
     fn run(self) {
         let (scores, limits) = (self.0.as_chunks::<LANES>().0, self.1.as_chunks::<LANES>().0);
         for (b, (scores, limits)) in scores.iter().zip(limits).enumerate() {
-            let mut any = 0;
+            let mut near = 0;
             for k in 0..LANES {
-                any |= u32::from(scores[k] + self.2 <= limits[k]);
+                near |= u32::from(scores[k] + self.2 <= limits[k]) << k;
             }
-            if any != 0 {
-                self.3.push(b as u32);
+            if near != 0 {
+                self.3.push((b as u32, near));
             }
         }
     }
