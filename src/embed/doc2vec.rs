@@ -104,7 +104,7 @@ impl Doc2vecOptions {
             dbow_words: dbow_words && !dm,
         };
         options.base.check_plain()?;
-        let n = options.segments() * options.base.vector_size.next_multiple_of(16);
+        let n = options.input_size();
         if n > 1 << 20 {
             bail!(
                 "dm_concat makes inputs of (2 window + 1) vector_size = {n} numbers: expected at most {}; lower window \
@@ -131,13 +131,18 @@ impl Doc2vecOptions {
     }
 
     /// Vectors that an input consists of, one behind the other.
-    #[must_use]
-    pub fn segments(&self) -> usize {
+    fn segments(&self) -> usize {
         if self.dm_concat {
             2 * self.base.window + 1
         } else {
             1
         }
+    }
+
+    /// Numbers of an input.
+    #[must_use]
+    pub fn input_size(&self) -> usize {
+        self.segments().saturating_mul(self.base.vector_size)
     }
 
     /// Rows of the matrix of words: with `dm_concat` the last is the word beyond the ends.
@@ -156,7 +161,7 @@ pub struct Doc2vec {
     pub vocabulary: Vocabulary,
     /// The words' vectors: [n_word_rows, vector_size].
     pub words: Matrix,
-    /// Output vectors of negative sampling: [vocabulary, segments * padded vector_size], each segment padded as a row is.
+    /// Output vectors of negative sampling: [vocabulary, input_size].
     pub output: Option<Matrix>,
     /// Vectors of the inner nodes of hierarchical softmax, likewise.
     pub nodes: Option<Matrix>,
@@ -173,7 +178,7 @@ impl Doc2vec {
         let base = &options.base;
         let n_words = vocabulary.len();
         let words = initial(options.n_word_rows(n_words), base)?;
-        let dim = options.segments() * words.stride();
+        let dim = options.input_size();
         Ok(Doc2vec {
             options: options.clone(),
             output: match base.negative {
@@ -316,14 +321,14 @@ struct Training<'a> {
 
 impl Training<'_> {
     fn with_worker<T>(&self, run: impl FnOnce(&mut Worker<'_>) -> Result<T>) -> Result<T> {
-        let dim = self.options.segments() * self.words.stride();
-        let mut scratch = Matrix::zeros(2, dim)?;
+        let mut scratch = Matrix::zeros(2, self.options.input_size())?;
         let scratch = Shared::new(&mut scratch);
+        let stride = scratch.stride();
         run(&mut Worker {
             training: self,
-            predictor: Predictor::new(self.targets, dim),
+            predictor: Predictor::new(self.targets, stride),
             bags: Bags::at(self.level, self.words.stride()),
-            whole: Bags::at(self.level, dim),
+            whole: Bags::at(self.level, stride),
             scratch,
             kept: Vec::new(),
             bag: Vec::new(),
@@ -449,12 +454,9 @@ impl<'a> Worker<'a> {
             self.bag
                 .push(training.words.row(id.unwrap_or(training.nobody)));
         }
-        let stride = training.words.stride();
-        for (i, &row) in self.bag.iter().enumerate() {
-            let segment = self.scratch.part(0, i * stride, stride);
-            self.bags.sum(&[row], 1.0, segment);
-        }
+        let n = training.options.base.vector_size;
         let (input, error) = (self.scratch.row(0), self.scratch.row(1));
+        self.scratch.join(0, &self.bag, n, &self.bags);
         self.whole.clear(error);
         self.predictor.predict(&[(input, error)], alpha)?;
         let learns = if training.is_frozen {
@@ -462,10 +464,7 @@ impl<'a> Worker<'a> {
         } else {
             self.bag.len()
         };
-        for (i, &row) in self.bag[..learns].iter().enumerate() {
-            let segment = self.scratch.part(1, i * stride, stride);
-            self.bags.share(&[row], 1.0, segment);
-        }
+        self.scratch.part(1, &self.bag[..learns], n, &self.bags);
         Ok(())
     }
 }

@@ -22,7 +22,7 @@
 use std::marker::PhantomData;
 
 use crate::embed::matrix::Matrix;
-use crate::kernel::window::{Row, Rows};
+use crate::kernel::window::{Bags, Row, Rows};
 
 /// A matrix that all threads of a training write.
 #[derive(Debug, Clone, Copy)]
@@ -71,14 +71,27 @@ impl<'a> Shared<'a> {
         unsafe { Row::new(self.start.add(id as usize * self.stride)) }
     }
 
-    /// Floats `from .. from + n` of a row, as a row of blocks of stride n.
+    /// A row = the first n floats of each of these, one behind the other.
     ///
     /// # Panics
-    /// When they are not within the row.
+    /// When they are more than fit, or n is larger than their stride.
     #[inline]
-    pub(super) fn part(&self, id: u32, from: usize, n: usize) -> Row<'a> {
-        assert!((id as usize) < self.n_rows && from + n <= self.stride);
-        // SAFETY: as for `row`: these floats lie in it.
-        unsafe { Row::new(self.start.add(id as usize * self.stride + from)) }
+    pub(super) fn join(&self, id: u32, rows: &[Row<'_>], n: usize, bags: &Bags) {
+        let row = self.row(id);
+        assert!(rows.len() * n <= self.stride);
+        // SAFETY: there is room in the row for all of them.
+        unsafe { bags.join(rows, n, row) }
+    }
+
+    /// The inverse: adds to each of these rows its n floats of a row.
+    ///
+    /// # Panics
+    /// As for `join`.
+    #[inline]
+    pub(super) fn part(&self, id: u32, rows: &[Row<'_>], n: usize, bags: &Bags) {
+        let row = self.row(id);
+        assert!(rows.len() * n <= self.stride);
+        // SAFETY: as for `join`.
+        unsafe { bags.part(rows, n, row) }
     }
 }

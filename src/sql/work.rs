@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, Statement, ffi};
 
 use super::Session;
 use crate::job::{Job, Progress};
@@ -26,6 +26,42 @@ const TICK: Duration = Duration::from_millis(10);
 /// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
 /// its progress handler, thousands as a rule, and may use it to end what takes too long.
 pub(crate) const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
+/// Lets the host end work that the thread with the database handle does itself, or waits for.
+pub(crate) struct Look<'a> {
+    statement: Statement<'a>,
+    last: Instant,
+}
+
+impl<'a> Look<'a> {
+    /// A first look is due after ten milliseconds.
+    ///
+    /// # Errors
+    /// What SQLite says: the connection may be interrupted already.
+    pub(crate) fn new(conn: &'a Connection) -> Result<Look<'a>> {
+        Ok(Look {
+            statement: conn.prepare(LOOK)?,
+            last: Instant::now(),
+        })
+    }
+
+    /// Looks, unless it did so within the last ten milliseconds: to be called as often as you like.
+    ///
+    /// # Errors
+    /// When the connection is interrupted, or its progress handler wants an end.
+    pub(crate) fn now_and_then(&mut self) -> Result<()> {
+        if self.last.elapsed() >= TICK {
+            self.now()?;
+        }
+        Ok(())
+    }
+
+    /// Looks.
+    fn now(&mut self) -> Result<()> {
+        self.last = Instant::now();
+        Ok(self.statement.query_row([], |_| Ok(()))?)
+    }
+}
+
 /// How often a bar is redrawn.
 const REDRAW: Duration = Duration::from_millis(100);
 /// How often a line goes to SQLite's log when no bar is shown.
@@ -106,7 +142,7 @@ pub(crate) fn run<T: Send>(
     display: Display,
     body: impl FnOnce(&Job) -> Result<T> + Send,
 ) -> Result<T> {
-    let mut tick = conn.prepare(LOOK)?;
+    let mut look = Look::new(conn)?;
     let job = Job::new();
     let mut show = Show::new(display);
     std::thread::scope(|scope| {
@@ -117,7 +153,7 @@ pub(crate) fn run<T: Send>(
             body(&job)
         });
         while finished.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            if !job.is_stopped() && tick.query_row([], |_| Ok(())).is_err() {
+            if !job.is_stopped() && look.now().is_err() {
                 job.stop();
             }
             show.update(&job);

@@ -1,16 +1,21 @@
 //! Bags of rows: their sum, and a share of an error for each of them. What models need whose inputs are made of several
-//! rows that are no window: a word and its n-grams, a document and a context.
+//! rows that are no window: a word and its n-grams, a document and a context. Rows can also be joined, one behind the
+//! other, and each be given its part of the error.
+
+use wide::f32x8;
 
 use super::lanes::Lanes;
 use super::{PAD, Row};
 use crate::kernel::Level;
 
-/// The two steps at one instruction-set level, for rows of one stride.
+/// The steps at one instruction-set level, for rows of one stride.
 #[derive(Debug, Clone, Copy)]
 pub struct Bags {
     stride: usize,
     sum: unsafe fn(&[Row<'_>], f32, Row<'_>, usize),
     share: unsafe fn(&[Row<'_>], f32, Row<'_>, usize),
+    join: unsafe fn(&[Row<'_>], Row<'_>, usize),
+    part: unsafe fn(&[Row<'_>], Row<'_>, usize),
 }
 
 impl Bags {
@@ -31,6 +36,8 @@ impl Bags {
                     stride,
                     sum: avx512::sum,
                     share: avx512::share,
+                    join: avx512::join,
+                    part: avx512::part,
                 };
             }
             if level >= Level::Avx2 && Level::Avx2.is_available() {
@@ -38,11 +45,19 @@ impl Bags {
                     stride,
                     sum: avx2::sum,
                     share: avx2::share,
+                    join: avx2::join,
+                    part: avx2::part,
                 };
             }
         }
         let _ = level;
-        Bags { stride, sum, share }
+        Bags {
+            stride,
+            sum,
+            share,
+            join,
+            part,
+        }
     }
 
     /// `into` = factor * sum of the rows; zero if there are none.
@@ -58,6 +73,34 @@ impl Bags {
     pub fn share(&self, rows: &[Row<'_>], factor: f32, error: Row<'_>) {
         // SAFETY: as for `sum`.
         unsafe { (self.share)(rows, factor, error, self.stride) }
+    }
+
+    /// `into` = the first n floats of each row, one behind the other, without what pads the rows.
+    ///
+    /// # Panics
+    /// When n is larger than the stride.
+    ///
+    /// # Safety
+    /// `into` has n floats for each row.
+    #[inline]
+    pub unsafe fn join(&self, rows: &[Row<'_>], n: usize, into: Row<'_>) {
+        assert!(n <= self.stride, "rows have {} floats", self.stride);
+        // SAFETY: as for `sum`, and promised by the caller.
+        unsafe { (self.join)(rows, into, n) }
+    }
+
+    /// The inverse: the first n floats of row i += n floats of `error`, from i n on. A row that comes twice receives both.
+    ///
+    /// # Panics
+    /// When n is larger than the stride.
+    ///
+    /// # Safety
+    /// `error` has n floats for each row.
+    #[inline]
+    pub unsafe fn part(&self, rows: &[Row<'_>], n: usize, error: Row<'_>) {
+        assert!(n <= self.stride, "rows have {} floats", self.stride);
+        // SAFETY: as for `join`.
+        unsafe { (self.part)(rows, error, n) }
     }
 
     /// `row` = 0.
@@ -104,14 +147,78 @@ unsafe fn share_of<V: Lanes>(rows: &[Row<'_>], factor: f32, error: Row<'_>, stri
     }
 }
 
+/// # Safety
+/// Rows of n floats, as many in `into` for each, and the instruction set of `V`.
+#[inline(always)]
+unsafe fn join_of<V: Lanes>(rows: &[Row<'_>], into: Row<'_>, n: usize) {
+    // SAFETY: within the rows.
+    unsafe {
+        let mut to = into.start;
+        for row in rows {
+            let mut column = 0;
+            while column + V::N <= n {
+                V::load(row.start.add(column)).store(to.add(column));
+                column += V::N;
+            }
+            while column + f32x8::N <= n {
+                f32x8::load(row.start.add(column)).store(to.add(column));
+                column += f32x8::N;
+            }
+            while column < n {
+                *to.add(column) = *row.start.add(column);
+                column += 1;
+            }
+            to = to.add(n);
+        }
+    }
+}
+
+/// # Safety
+/// As for `join_of`.
+#[inline(always)]
+unsafe fn part_of<V: Lanes>(rows: &[Row<'_>], error: Row<'_>, n: usize) {
+    // SAFETY: within the rows.
+    unsafe {
+        let mut from = error.start;
+        for row in rows {
+            let mut column = 0;
+            while column + V::N <= n {
+                let at = row.start.add(column);
+                V::load(at).add(V::load(from.add(column))).store(at);
+                column += V::N;
+            }
+            while column + f32x8::N <= n {
+                let at = row.start.add(column);
+                f32x8::load(at).add(f32x8::load(from.add(column))).store(at);
+                column += f32x8::N;
+            }
+            while column < n {
+                *row.start.add(column) += *from.add(column);
+                column += 1;
+            }
+            from = from.add(n);
+        }
+    }
+}
+
 unsafe fn sum(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
-    // SAFETY: passed on from the caller; the instruction set is the build's own. So for both.
-    unsafe { sum_of::<wide::f32x8>(rows, factor, into, stride) }
+    // SAFETY: passed on from the caller; the instruction set is the build's own. So for all.
+    unsafe { sum_of::<f32x8>(rows, factor, into, stride) }
 }
 
 unsafe fn share(rows: &[Row<'_>], factor: f32, error: Row<'_>, stride: usize) {
     // SAFETY: see `sum`.
-    unsafe { share_of::<wide::f32x8>(rows, factor, error, stride) }
+    unsafe { share_of::<f32x8>(rows, factor, error, stride) }
+}
+
+unsafe fn join(rows: &[Row<'_>], into: Row<'_>, n: usize) {
+    // SAFETY: see `sum`.
+    unsafe { join_of::<f32x8>(rows, into, n) }
+}
+
+unsafe fn part(rows: &[Row<'_>], error: Row<'_>, n: usize) {
+    // SAFETY: see `sum`.
+    unsafe { part_of::<f32x8>(rows, error, n) }
 }
 
 /// Instances with the target features.
@@ -123,7 +230,7 @@ macro_rules! instance {
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn sum(rows: &[Row<'_>], factor: f32, into: Row<'_>, stride: usize) {
-                // SAFETY: passed on from the caller, who has checked the processor. So for both.
+                // SAFETY: passed on from the caller, who has checked the processor. So for all.
                 unsafe { super::sum_of::<$lanes>(rows, factor, into, stride) }
             }
 
@@ -136,6 +243,18 @@ macro_rules! instance {
             ) {
                 // SAFETY: see `sum`.
                 unsafe { super::share_of::<$lanes>(rows, factor, error, stride) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn join(rows: &[Row<'_>], into: Row<'_>, n: usize) {
+                // SAFETY: see `sum`.
+                unsafe { super::join_of::<$lanes>(rows, into, n) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn part(rows: &[Row<'_>], error: Row<'_>, n: usize) {
+                // SAFETY: see `sum`.
+                unsafe { super::part_of::<$lanes>(rows, error, n) }
             }
         }
     };
@@ -173,6 +292,41 @@ mod tests {
                     assert_eq!(floats[2 * stride + i], before[2 * stride + i] - 2.0 * mean);
                     assert_eq!(floats[stride + i], before[stride + i]);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_joined_without_their_padding_and_receive_their_parts() {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            for n in [1usize, 7, 8, 16, 24, 29, 45, 64] {
+                let stride = n.next_multiple_of(PAD);
+                let mut floats: Vec<f32> = (0..3 * stride).map(|i| (i % 37) as f32).collect();
+                // One float more, which stays.
+                let mut joined = vec![-1.0f32; 4 * n + 1];
+                let before = floats.clone();
+                let start = floats.as_mut_ptr();
+                // SAFETY: three rows of the vector, which is not touched otherwise while they are used.
+                let row = |i: usize| unsafe { Row::new(start.add(i * stride)) };
+                let rows = [row(0), row(2), row(1), row(0)];
+                let bags = Bags::at(level, stride);
+                // SAFETY: n floats for each of four rows, used by nobody else meanwhile.
+                unsafe {
+                    let all = Row::new(joined.as_mut_ptr());
+                    bags.join(&rows, n, all);
+                    bags.part(&rows, n, all);
+                }
+                for (i, times) in [3.0, 2.0, 2.0].into_iter().enumerate() {
+                    for column in 0..stride {
+                        let old = before[i * stride + column];
+                        let expected = if column < n { times * old } else { old };
+                        assert_eq!(floats[i * stride + column], expected, "{level:?} {n}");
+                    }
+                }
+                for (part, i) in joined.chunks_exact(n).zip([0, 2, 1, 0]) {
+                    assert_eq!(part, &before[i * stride..][..n], "{level:?} {n}");
+                }
+                assert_eq!(joined[4 * n], -1.0);
             }
         }
     }

@@ -25,7 +25,6 @@ use super::store::{self, bytes_of};
 use super::text;
 use crate::embed::doc2vec::{Doc2vec, Doc2vecOptions};
 use crate::embed::documents::DocumentReader;
-use crate::embed::matrix::Matrix;
 use crate::embed::options::Options;
 use crate::embed::strict_json;
 use crate::embed::vocab::WordId;
@@ -147,37 +146,9 @@ fn train(ctx: &Context<'_>, session: &Session) -> Result<String> {
             let nobody = bytes_of(model.words.row(model.vocabulary.len()));
             store::put(&conn, &words, "nobody", 0, nobody)?;
         }
-        let [output, nodes] = [&model.output, &model.nodes]
-            .map(|matrix| matrix.as_ref().map(|m| packed(m, &options)).transpose());
-        store::put_outputs(&conn, &words, output?.as_ref(), nodes?.as_ref())
+        store::put_outputs(&conn, &words, model.output.as_ref(), model.nodes.as_ref())
     })?;
     Ok(summary.to_string())
-}
-
-/// A matrix of inputs' size without what pads each segment.
-fn packed(matrix: &Matrix, options: &Doc2vecOptions) -> Result<Matrix> {
-    let (n, dim) = (options.segments(), options.base.vector_size);
-    let stride = matrix.dim() / n;
-    let mut packed = Matrix::zeros(matrix.n_rows(), n * dim)?;
-    for i in 0..matrix.n_rows() {
-        let segments = matrix.row(i).chunks_exact(stride);
-        for (to, from) in packed.row_mut(i).chunks_exact_mut(dim).zip(segments) {
-            to.copy_from_slice(&from[..dim]);
-        }
-    }
-    Ok(packed)
-}
-
-/// The inverse of [`packed`], into a matrix of zeros.
-fn unpack(packed: &Matrix, into: &mut Matrix, options: &Doc2vecOptions) {
-    let (n, dim) = (options.segments(), options.base.vector_size);
-    let stride = into.dim() / n;
-    for i in 0..packed.n_rows() {
-        let segments = packed.row(i).chunks_exact(dim);
-        for (to, from) in into.row_mut(i).chunks_exact_mut(stride).zip(segments) {
-            to[..dim].copy_from_slice(from);
-        }
-    }
 }
 
 /// A model that a statement infers documents with, and what it was asked.
@@ -212,11 +183,9 @@ impl Known {
             let nobody = store::matrix(conn, &place, "nobody", 1, base.vector_size)?;
             model.words.row_mut(n).copy_from_slice(nobody.row(0));
         }
-        let dim = options.segments() * base.vector_size;
         for (key, matrix) in [("output", &mut model.output), ("nodes", &mut model.nodes)] {
             if let Some(matrix) = matrix {
-                let packed = store::matrix(conn, &place, key, matrix.n_rows(), dim)?;
-                unpack(&packed, matrix, &options);
+                *matrix = store::matrix(conn, &place, key, matrix.n_rows(), matrix.dim())?;
             }
         }
         Ok(Known {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::quote;
 use crate::sql::source::{find_table, no_column, no_table};
+use crate::sql::work::Look;
 
 /// Hands every row of `column` in `table` to `each`, in rowid order where there are rowids: the rowid (`None` where there
 /// is none), the text, and a function to call now and then, whose error ends the reading. NULL is no document.
@@ -33,11 +34,13 @@ pub(super) fn read(
             .prepare(&format!("SELECT {text}, rowid FROM {from} ORDER BY rowid"))
             .or_else(|_| conn.prepare(&format!("SELECT {text}, NULL FROM {from}")))?,
     };
-    let mut tick = conn.prepare("SELECT 1")?;
+    let mut look = Look::new(conn)?;
     let mut rows = statement.query([])?;
     let mut n = 0u64;
     while let Some(row) = rows.next()? {
         n += 1;
+        // Rows are few steps of SQLite's machine, and may be long work: a host that counts steps would wait for minutes.
+        look.now_and_then()?;
         let place = || match row.get_ref(1) {
             Ok(ValueRef::Integer(rowid)) => format!("{table}.{column} of row {rowid}"),
             _ => format!("{table}.{column} of row number {n}"),
@@ -50,8 +53,7 @@ pub(super) fn read(
                         ValueRef::Integer(rowid) => Some(rowid),
                         _ => None,
                     };
-                    // Fails once the connection is interrupted.
-                    each(rowid, text, &mut || Ok(tick.query_row([], |_| Ok(()))?))?;
+                    each(rowid, text, &mut || look.now_and_then())?;
                 }
                 Err(e) => bail!(
                     "the text in {} is not UTF-8 at byte {}: correct it, or leave the row out by a view",
@@ -94,5 +96,63 @@ fn find_column(conn: &Connection, schema: &str, table: &str, name: &str) -> Resu
     match all.iter().find(|c| c.eq_ignore_ascii_case(name)) {
         Some(column) => Ok(column.clone()),
         None => Err(no_column(name, table, all.iter().map(String::as_str))),
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests {
+    use std::ffi::{c_int, c_void};
+    use std::time::Duration;
+
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_progress_handler_that_counts_in_thousands_ends_the_reading() {
+        extern "C" fn no_more(calls: *mut c_void) -> c_int {
+            // SAFETY: the counter below, which outlives the handler.
+            let calls = unsafe { &mut *calls.cast::<i32>() };
+            *calls += 1;
+            i32::from(*calls > 3)
+        }
+        #[cfg(feature = "loadable")]
+        {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
+        }
+        const ROWS: usize = 1000;
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(&format!(
+            "CREATE TABLE t(body TEXT);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {ROWS})
+             INSERT INTO t SELECT 'a text' FROM n"
+        ))
+        .unwrap();
+        // Within long documents, and between short ones.
+        for calls_pause in [true, false] {
+            let mut calls = 0i32;
+            // SAFETY: an open connection, and a counter that stays where it is until the handler is taken away.
+            let mut set = |handler: Option<unsafe extern "C" fn(*mut c_void) -> c_int>| unsafe {
+                let counter: *mut i32 = &raw mut calls;
+                ffi::sqlite3_progress_handler(conn.handle(), 10_000, handler, counter.cast());
+            };
+            set(Some(no_more));
+            let mut n = 0;
+            let outcome = read(&conn, "t", "body", |_, _, pause| {
+                n += 1;
+                for _ in 0..if calls_pause { ROWS } else { 1 } {
+                    std::thread::sleep(Duration::from_millis(11));
+                    if calls_pause {
+                        pause()?;
+                    }
+                }
+                Ok(())
+            });
+            set(None);
+            assert!(outcome.is_err(), "all {n} rows were read");
+            assert_eq!(n == 1, calls_pause, "{n} rows");
+        }
     }
 }
