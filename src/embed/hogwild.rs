@@ -9,9 +9,9 @@
 //! So the rows are reached through raw pointers, and what makes it hold in practice is this:
 //! * No Rust reference to the floats exists while [`Shared`] lives: it borrows the matrix mutably and gives out [`Row`]s
 //!   (raw pointers) only, so the compiler is never told that the floats stand still, or that they don't overlap.
-//! * The floats are read and written by vector loads and stores in `kernel::window` only, each once a step, behind
-//!   function pointers. On x86-64 and aarch64 these are plain accesses that never tear a 4-byte lane, and every bit
-//!   pattern is an f32. No float is ever used as an index, a length or a condition.
+//! * The floats are read and written by loads and stores of vectors, at odd ends of single floats, in `kernel::window`
+//!   only, each once a step, behind function pointers. On x86-64 and aarch64 these are plain accesses that never tear a
+//!   4-byte lane, and every bit pattern is an f32. No float is ever used as an index, a length or a condition.
 //! * Addresses depend on ids alone, and ids come from structures that don't change: a race can't lead outside.
 //! * The threads are joined before the matrix is read again.
 //!
