@@ -26,6 +26,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
 /// its progress handler, thousands as a rule, and may use it to end what takes too long.
 pub(crate) const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
+
 /// Lets the host end work that the thread with the database handle does itself, or waits for.
 pub(crate) struct Look<'a> {
     statement: Statement<'a>,
