@@ -150,7 +150,7 @@ mod avx2 {
     }
 
     /// Components `i` to `i + 3` of four rows as f64: register c holds component i + c of each row. (Without `map`, which has
-    /// not this function's instructions, and so is a call for each row unless the whole program is optimised at once.)
+    /// not this function's instructions and is a call for each row where nothing is optimised across units of code.)
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn transposed([a, b, c, d]: [&[f32]; 4], i: usize) -> [__m256d; 4] {
