@@ -372,14 +372,11 @@ impl Source {
     /// function of this name.
     pub(crate) fn rows_to(&self, function: &str, condition: Option<&str>) -> String {
         if self.mean().is_some() {
-            return format!(
-                "SELECT count({function}(k, v)) FROM ({})",
-                self.rows(condition)
-            );
+            return format!("SELECT {function}(k, v) FROM ({})", self.rows(condition));
         }
         let (key, column) = (self.quoted_key(), quote(&self.column));
         format!(
-            "SELECT count({function}({key}, {column})) {}",
+            "SELECT {function}({key}, {column}) {}",
             self.from(condition)
         )
     }
