@@ -25,7 +25,7 @@ use crate::job::{Job, Progress};
 const TICK: Duration = Duration::from_millis(10);
 /// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
 /// its progress handler, thousands as a rule, and may use it to end what takes too long.
-pub(crate) const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
+const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
 
 /// Lets the host end work that the thread with the database handle does itself, or waits for.
 pub(crate) struct Look<'a> {
@@ -56,8 +56,11 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// Looks.
-    fn now(&mut self) -> Result<()> {
+    /// Looks, which takes about 50 us.
+    ///
+    /// # Errors
+    /// As [`Look::now_and_then`].
+    pub(crate) fn now(&mut self) -> Result<()> {
         self.last = Instant::now();
         Ok(self.statement.query_row([], |_| Ok(()))?)
     }

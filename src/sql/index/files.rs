@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
-use rusqlite::{Connection, Statement};
+use rusqlite::Connection;
 
 use self::ledger::{Act, join, ledger, remove};
 pub(crate) use self::ledger::{Files, Ledger};
@@ -34,7 +34,8 @@ use super::part::PartName;
 use crate::forest::{Bytes, Forest, Image};
 use crate::job::Interrupted;
 use crate::spill;
-use crate::sql::{Session, work};
+use crate::sql::Session;
+use crate::sql::work::Look;
 
 /// Sections up to this size are checked whenever a file is opened, in a tenth of a millisecond each; larger ones by
 /// `integrity-check`.
@@ -265,7 +266,7 @@ fn write(
     belong_to(database, &file)?;
     let mut stepping = Stepping {
         file,
-        tick: conn.prepare(work::LOOK)?,
+        look: Look::new(conn)?,
         interrupted: false,
         unsynced: 0,
     };
@@ -311,8 +312,7 @@ const PIECE: usize = 2 << 20;
 /// A file whose writes are steps, and stop when the connection is interrupted.
 struct Stepping<'a> {
     file: File,
-    /// Fails when the connection is interrupted.
-    tick: Statement<'a>,
+    look: Look<'a>,
     interrupted: bool,
     /// Bytes written since the last sync: one sync of a large file at its end would take minutes.
     unsynced: usize,
@@ -325,7 +325,7 @@ impl Stepping<'_> {
             let _ = self.file.write(&bytes[..bytes.len() / 2]);
             return Err(error);
         }
-        if self.tick.query_row([], |_| Ok(())).is_err() {
+        if self.look.now().is_err() {
             self.interrupted = true;
             return Err(io::Error::other("interrupted"));
         }
