@@ -151,25 +151,9 @@ unsafe fn share_of<V: Lanes>(rows: &[Row<'_>], factor: f32, error: Row<'_>, stri
 /// Rows of n floats, as many in `into` for each, and the instruction set of `V`.
 #[inline(always)]
 unsafe fn join_of<V: Lanes>(rows: &[Row<'_>], into: Row<'_>, n: usize) {
-    // SAFETY: within the rows.
-    unsafe {
-        let mut to = into.start;
-        for row in rows {
-            let mut column = 0;
-            while column + V::N <= n {
-                V::load(row.start.add(column)).store(to.add(column));
-                column += V::N;
-            }
-            while column + f32x8::N <= n {
-                f32x8::load(row.start.add(column)).store(to.add(column));
-                column += f32x8::N;
-            }
-            while column < n {
-                *to.add(column) = *row.start.add(column);
-                column += 1;
-            }
-            to = to.add(n);
-        }
+    for (i, row) in rows.iter().enumerate() {
+        // SAFETY: within the rows.
+        unsafe { move_of::<V, false>(row.start, into.start.add(i * n), n) }
     }
 }
 
@@ -177,27 +161,48 @@ unsafe fn join_of<V: Lanes>(rows: &[Row<'_>], into: Row<'_>, n: usize) {
 /// As for `join_of`.
 #[inline(always)]
 unsafe fn part_of<V: Lanes>(rows: &[Row<'_>], error: Row<'_>, n: usize) {
-    // SAFETY: within the rows.
+    for (i, row) in rows.iter().enumerate() {
+        // SAFETY: within the rows.
+        unsafe { move_of::<V, true>(error.start.add(i * n), row.start, n) }
+    }
+}
+
+/// n floats: `to` = `from`, or `to` += `from`.
+///
+/// # Safety
+/// n floats at both, which do not overlap, and the instruction set of `V`.
+#[inline(always)]
+unsafe fn move_of<V: Lanes, const ADD: bool>(from: *const f32, to: *mut f32, n: usize) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut from = error.start;
-        for row in rows {
-            let mut column = 0;
-            while column + V::N <= n {
-                let at = row.start.add(column);
-                V::load(at).add(V::load(from.add(column))).store(at);
-                column += V::N;
-            }
-            while column + f32x8::N <= n {
-                let at = row.start.add(column);
-                f32x8::load(at).add(f32x8::load(from.add(column))).store(at);
-                column += f32x8::N;
-            }
-            while column < n {
-                *row.start.add(column) += *from.add(column);
-                column += 1;
-            }
-            from = from.add(n);
+        let mut column = 0;
+        while column + V::N <= n {
+            lanes_of::<V, ADD>(from.add(column), to.add(column));
+            column += V::N;
         }
+        while column + f32x8::N <= n {
+            lanes_of::<f32x8, ADD>(from.add(column), to.add(column));
+            column += f32x8::N;
+        }
+        while column < n {
+            let x = *from.add(column);
+            let to = to.add(column);
+            *to = if ADD { *to + x } else { x };
+            column += 1;
+        }
+    }
+}
+
+/// [`move_of`] for the lanes of one register.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn lanes_of<V: Lanes, const ADD: bool>(from: *const f32, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = V::load(from);
+        if ADD { V::load(to).add(x) } else { x }.store(to);
     }
 }
 
