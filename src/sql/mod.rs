@@ -17,6 +17,8 @@ mod schema;
 mod session;
 mod shape;
 mod source;
+#[cfg(test)]
+mod testing;
 mod text_lines;
 mod time;
 mod train;

@@ -26,6 +26,10 @@ const TICK: Duration = Duration::from_millis(10);
 /// The statement it looks by: some 3,000 steps of SQLite's machine, about 50 us. A host counts such steps between two calls of
 /// its progress handler, thousands as a rule, and may use it to end what takes too long.
 const LOOK: &str = "WITH RECURSIVE step(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM step LIMIT 250) SELECT count(*) FROM step";
+/// How often a bar is redrawn.
+const REDRAW: Duration = Duration::from_millis(100);
+/// How often a line goes to SQLite's log when no bar is shown.
+const LOG: Duration = Duration::from_secs(10);
 
 /// Lets the host end work that the thread with the database handle does itself, or waits for.
 pub(crate) struct Look<'a> {
@@ -65,11 +69,6 @@ impl<'a> Look<'a> {
         Ok(self.statement.query_row([], |_| Ok(()))?)
     }
 }
-
-/// How often a bar is redrawn.
-const REDRAW: Duration = Duration::from_millis(100);
-/// How often a line goes to SQLite's log when no bar is shown.
-const LOG: Duration = Duration::from_secs(10);
 
 /// The number of threads that an option asks for; 0 asks for one for each processor.
 ///
@@ -301,6 +300,7 @@ pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::testing::{in_memory, with_handler};
 
     #[test]
     fn a_line_says_what_is_done_how_fast_and_what_is_left() {
@@ -327,35 +327,16 @@ mod tests {
 
     #[test]
     fn a_progress_handler_that_counts_in_thousands_ends_the_work() {
-        extern "C" fn no_more(calls: *mut std::ffi::c_void) -> std::ffi::c_int {
-            // SAFETY: the counter below, which outlives the handler.
-            let calls = unsafe { &mut *calls.cast::<i32>() };
-            *calls += 1;
-            i32::from(*calls > 10)
-        }
-        #[cfg(feature = "loadable")]
-        {
-            static ONCE: std::sync::Once = std::sync::Once::new();
-            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
-        }
-        let conn = Connection::open_in_memory().unwrap();
-        let mut calls = 0i32;
-        // SAFETY: an open connection, and a counter that stays where it is until the handler is taken away.
-        let mut set = |handler: Option<
-            unsafe extern "C" fn(*mut std::ffi::c_void) -> std::ffi::c_int,
-        >| unsafe {
-            let counter: *mut i32 = &raw mut calls;
-            ffi::sqlite3_progress_handler(conn.handle(), 1000, handler, counter.cast());
-        };
-        set(Some(no_more));
-        let outcome = run(&conn, Display::Log, |job| {
-            let began = Instant::now();
-            while !job.is_stopped() && began.elapsed() < Duration::from_secs(60) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(job.is_stopped())
+        let conn = in_memory();
+        let outcome = with_handler(&conn, 1000, 10, || {
+            run(&conn, Display::Log, |job| {
+                let began = Instant::now();
+                while !job.is_stopped() && began.elapsed() < Duration::from_secs(60) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(job.is_stopped())
+            })
         });
-        set(None);
         assert!(outcome.unwrap());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::sql::quote;
+use crate::sql::schema::Object;
 
 /// An index, by schema and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +23,12 @@ pub(crate) const TRIGGERS: [&str; 5] = [
     "_annoy_before_insert",
     "_annoy_before_update",
 ];
+
+impl From<Object> for IndexName {
+    fn from(Object { schema, name, .. }: Object) -> Self {
+        IndexName { schema, name }
+    }
+}
 
 impl IndexName {
     /// `"schema"."name_suffix"`.

@@ -90,7 +90,7 @@ pub(crate) struct Reader {
 /// The index with this name, which may be qualified; `None` when there is none.
 pub(crate) fn find(conn: &Connection, name: &str) -> Result<Option<IndexName>> {
     let found = schema::find(conn, name, |object| is_index(conn, object))?;
-    Ok(found.map(|Object { schema, name, .. }| IndexName { schema, name }))
+    Ok(found.map(IndexName::from))
 }
 
 /// Whether it is an index with its tables.
@@ -108,20 +108,9 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<IndexName>> {
     schemas.sort_by(|a, b| (a != "main", a).cmp(&(b != "main", b)));
     let mut indexes = Vec::new();
     for schema in schemas {
-        let mut statement = conn.prepare(&format!(
-            "SELECT substr(name, 1, length(name) - length('_catalog')) AS i FROM {}.sqlite_schema
-             WHERE type = 'table' AND name LIKE '%\\_catalog' ESCAPE '\\' ORDER BY i",
-            crate::sql::quote(&schema)
-        ))?;
-        let names = statement.query_map([], |row| row.get(0))?;
-        for name in names.collect::<rusqlite::Result<Vec<String>>>()? {
-            if let Some(object) = schema::object(conn, &schema, &name)?
-                && is_index(conn, &object)?
-            {
-                indexes.push(IndexName {
-                    schema: schema.clone(),
-                    name: object.name,
-                });
+        for object in schema::virtual_tables(conn, &schema)? {
+            if is_index(conn, &object)? {
+                indexes.push(object.into());
             }
         }
     }

@@ -46,12 +46,7 @@ mod tests {
     use super::*;
 
     fn connection() -> Connection {
-        #[cfg(feature = "loadable")]
-        {
-            static ONCE: std::sync::Once = std::sync::Once::new();
-            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
-        }
-        let conn = Connection::open_in_memory().unwrap();
+        let conn = crate::sql::testing::in_memory();
         conn.execute_batch("CREATE TABLE t(x)").unwrap();
         conn
     }

@@ -100,30 +100,16 @@ fn find_column(conn: &Connection, schema: &str, table: &str, name: &str) -> Resu
 }
 
 #[cfg(test)]
-#[allow(unsafe_code)]
 mod tests {
-    use std::ffi::{c_int, c_void};
     use std::time::Duration;
 
-    use rusqlite::ffi;
-
     use super::*;
+    use crate::sql::testing::{in_memory, with_handler};
 
     #[test]
     fn a_progress_handler_that_counts_in_thousands_ends_the_reading() {
-        extern "C" fn no_more(calls: *mut c_void) -> c_int {
-            // SAFETY: the counter below, which outlives the handler.
-            let calls = unsafe { &mut *calls.cast::<i32>() };
-            *calls += 1;
-            i32::from(*calls > 3)
-        }
-        #[cfg(feature = "loadable")]
-        {
-            static ONCE: std::sync::Once = std::sync::Once::new();
-            ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
-        }
         const ROWS: usize = 1000;
-        let conn = Connection::open_in_memory().unwrap();
+        let conn = in_memory();
         conn.execute_batch(&format!(
             "CREATE TABLE t(body TEXT);
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {ROWS})
@@ -132,25 +118,19 @@ mod tests {
         .unwrap();
         // Within long documents, and between short ones.
         for calls_pause in [true, false] {
-            let mut calls = 0i32;
-            // SAFETY: an open connection, and a counter that stays where it is until the handler is taken away.
-            let mut set = |handler: Option<unsafe extern "C" fn(*mut c_void) -> c_int>| unsafe {
-                let counter: *mut i32 = &raw mut calls;
-                ffi::sqlite3_progress_handler(conn.handle(), 10_000, handler, counter.cast());
-            };
-            set(Some(no_more));
             let mut n = 0;
-            let outcome = read(&conn, "t", "body", |_, _, pause| {
-                n += 1;
-                for _ in 0..if calls_pause { ROWS } else { 1 } {
-                    std::thread::sleep(Duration::from_millis(11));
-                    if calls_pause {
-                        pause()?;
+            let outcome = with_handler(&conn, 10_000, 3, || {
+                read(&conn, "t", "body", |_, _, pause| {
+                    n += 1;
+                    for _ in 0..if calls_pause { ROWS } else { 1 } {
+                        std::thread::sleep(Duration::from_millis(11));
+                        if calls_pause {
+                            pause()?;
+                        }
                     }
-                }
-                Ok(())
+                    Ok(())
+                })
             });
-            set(None);
             assert!(outcome.is_err(), "all {n} rows were read");
             assert_eq!(n == 1, calls_pause, "{n} rows");
         }

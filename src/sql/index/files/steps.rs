@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::sql::testing;
+
 type Hook = Box<dyn FnMut(&str) -> io::Result<()>>;
 
 thread_local! {
@@ -52,11 +54,7 @@ impl Drop for Folder {
 }
 
 fn open(folder: &Path) -> Connection {
-    #[cfg(feature = "loadable")]
-    {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| private_sqlite::install(crate::entry::sqlite3_extension_init));
-    }
+    testing::install();
     let conn = Connection::open(folder.join("app.db")).unwrap();
     #[cfg(not(feature = "loadable"))]
     crate::register(&conn).unwrap();
@@ -273,12 +271,8 @@ fn a_crash_at_any_step_leaves_the_old_answer_or_the_new() {
     }
 }
 
-/// A handler that wants whatever runs to end, asked after each thousand steps of SQLite's machine.
 #[test]
 fn a_progress_handler_that_counts_in_thousands_ends_the_writing_of_a_file() {
-    extern "C" fn no_more(_: *mut std::ffi::c_void) -> std::ffi::c_int {
-        1
-    }
     let folder = Folder::new("handler");
     let conn = open(&folder.0);
     let (ids, rows) = ([1, 2, 3], [0.0, 1.0, 2.0]);
@@ -297,21 +291,8 @@ fn a_progress_handler_that_counts_in_thousands_ends_the_writing_of_a_file() {
     let image = crate::forest::build(&vectors, &options, &crate::job::Job::new()).unwrap();
     let path = |name: &str| folder.0.join(name);
     let (database, temporary, file) = (path("app.db"), path("ix.tmp"), path("ix.annoy"));
-    let set = |handler: Option<unsafe extern "C" fn(*mut std::ffi::c_void) -> std::ffi::c_int>| {
-        // SAFETY: an open connection; the handler reads nothing.
-        #[allow(unsafe_code)]
-        unsafe {
-            rusqlite::ffi::sqlite3_progress_handler(
-                conn.handle(),
-                1000,
-                handler,
-                std::ptr::null_mut(),
-            );
-        }
-    };
-    set(Some(no_more));
-    let written = super::write(&conn, (&database, &temporary, &file), &image);
-    set(None);
+    let write = || super::write(&conn, (&database, &temporary, &file), &image);
+    let written = testing::with_handler(&conn, 1000, 0, write);
     assert!(written.unwrap_err().is::<crate::job::Interrupted>());
-    super::write(&conn, (&database, &temporary, &file), &image).unwrap();
+    write().unwrap();
 }
