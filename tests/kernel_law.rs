@@ -154,7 +154,14 @@ fn f32_kernels_stay_within_the_derived_error_on_every_level() {
             let (i, j) = (rng.random_range(0..=3), rng.random_range(0..=3));
             for k in levels() {
                 let what = format!("f32 {} kind {kind} offsets {i} {j}", k.level.name());
-                check_floats(&what, &k.f32, &a[i..i + n], &b[j..j + n]);
+                let (a, b) = (&a[i..i + n], &b[j..j + n]);
+                check_floats(&what, &k.f32, a, b);
+                let parts = (k.f32.cosine)(a, b);
+                assert_eq!(
+                    (k.dot_and_norm)(a, b).map(f32::to_bits),
+                    [parts.dot, parts.bb].map(f32::to_bits),
+                    "{what}"
+                );
             }
         }
     }

@@ -5,7 +5,8 @@
 //! absolute differences is off by at most g times the sum of the terms' magnitudes, in whatever order it is summed. For
 //! products that is at most g |x| |q| (Cauchy and Schwarz). If even the kernel's value less twice that error lies
 //! beyond the k-th best distance so far, the row is out; else [`exact::distance`] decides. So the answer is exact, and
-//! the f64 loop runs for a few rows only.
+//! the f64 loop runs for a few rows only. Squares are compared, which takes neither a root nor a division; what that rounds
+//! (some 2^-50) is less than the second g.
 //!
 //! Outside of [1e-30, 1e30] (squared norms) f32 sums may underflow or overflow, and the f64 loop decides at once; so it
 //! does for NaN, for which every comparison is false. Underflow inside that range adds up to dim 2^-149, which is less
@@ -45,8 +46,8 @@ impl Task for Signs<'_> {
 pub struct RowScan<'q> {
     metric: Metric,
     query: Cow<'q, [f32]>,
-    /// |q|, when it is in the safe range.
-    norm: Option<f64>,
+    /// |q|^2, when it is in the safe range.
+    square: Option<f64>,
     /// Twice g.
     slack: f64,
     kernels: &'static Kernels,
@@ -58,12 +59,12 @@ impl<'q> RowScan<'q> {
     #[must_use]
     pub fn new(metric: Metric, query: impl Into<Cow<'q, [f32]>>) -> Self {
         let query = query.into();
-        let own = exact::dot(&query, &query);
+        let square = exact::dot(&query, &query);
         let terms = (query.len() + 2) as f64 / f64::from(1 << 24);
         RowScan {
             metric,
             query,
-            norm: SAFE.contains(&own).then(|| own.sqrt()),
+            square: SAFE.contains(&square).then_some(square),
             slack: 2.0 * terms / (1.0 - terms),
             kernels: kernels(),
             scored: Cell::new(0),
@@ -74,6 +75,20 @@ impl<'q> RowScan<'q> {
     /// `false`: the row has a NaN or an infinity, and no distance.
     #[must_use]
     pub fn push(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
+        self.is_out(row, best) || self.score(rowid, row, best)
+    }
+
+    /// Whether the kernels tell that a row does not belong to `best`; then its components are finite.
+    #[must_use]
+    #[inline]
+    pub fn is_out(&self, row: &[f32], best: &TopK) -> bool {
+        // A distance like the k-th best still counts: the rowid decides.
+        self.is_beyond(row, best.limit())
+    }
+
+    /// Gives a row to `best` if it belongs there. `false`: the row has a NaN or an infinity, and no distance.
+    #[must_use]
+    pub fn score(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
         if self.metric == Metric::Hamming {
             let query = &self.query;
             let Some(differ) = dispatch::run(level(), Signs { query, row }) else {
@@ -82,11 +97,6 @@ impl<'q> RowScan<'q> {
             self.scored.set(self.scored.get() + 1);
             let distance = f64::from(differ);
             best.push(Hit { rowid, distance });
-            return true;
-        }
-        // A distance like the k-th best still counts: the rowid decides.
-        if self.lower_bound(row) > best.limit() {
-            // The kernel's sum was finite, and so the row is.
             return true;
         }
         self.scored.set(self.scored.get() + 1);
@@ -105,45 +115,45 @@ impl<'q> RowScan<'q> {
         self.scored.get()
     }
 
-    /// What the distance can't be below, as far as the kernels tell; NaN or negative infinity when they don't.
-    fn lower_bound(&self, row: &[f32]) -> f64 {
-        const UNKNOWN: f64 = f64::NEG_INFINITY;
-        let f32s = &self.kernels.f32;
-        let Some(norm) = self.norm else {
-            return UNKNOWN;
+    /// Whether the kernels tell that the row's distance is greater than `limit`, which may be infinite.
+    #[inline]
+    fn is_beyond(&self, row: &[f32], limit: f64) -> bool {
+        let Some(own) = self.square else {
+            return false;
         };
+        let query = &self.query;
         match self.metric {
-            Metric::Cosine | Metric::Dot => {
-                let parts = (f32s.cosine)(&self.query, row);
-                let square = f64::from(parts.bb);
-                if !SAFE.contains(&square) {
-                    return UNKNOWN;
-                }
-                let (dot, norms) = (f64::from(parts.dot), norm * square.sqrt());
-                if self.metric == Metric::Dot {
-                    -dot - self.slack * norms
-                } else {
-                    1.0 - dot / norms - self.slack
-                }
+            Metric::Cosine => {
+                let [dot, square] = (self.kernels.dot_and_norm)(query, row).map(f64::from);
+                // 1 - dot / norms - slack > limit, that is, dot < least norms.
+                let least = 1.0 - self.slack - limit;
+                let (left, right) = (dot * dot, least * least * own * square);
+                SAFE.contains(&square)
+                    && if least > 0.0 {
+                        dot <= 0.0 || left < right
+                    } else {
+                        dot < 0.0 && left > right
+                    }
+            }
+            Metric::Dot => {
+                let [dot, square] = (self.kernels.dot_and_norm)(query, row).map(f64::from);
+                // -dot - slack norms > limit.
+                let room = -dot - limit;
+                SAFE.contains(&square)
+                    && room > 0.0
+                    && room * room > self.slack * self.slack * own * square
             }
             Metric::L2 => {
-                let square = f64::from((f32s.squared_l2)(&self.query, row));
-                if SAFE.contains(&square) {
-                    (square * (1.0 - self.slack)).sqrt()
-                } else {
-                    UNKNOWN
-                }
+                let square = f64::from((self.kernels.f32.squared_l2)(query, row));
+                let limit = limit.max(0.0);
+                SAFE.contains(&square) && square * (1.0 - self.slack) > limit * limit
             }
             Metric::L1 => {
-                let sum = f64::from((f32s.l1)(&self.query, row));
+                let sum = f64::from((self.kernels.f32.l1)(query, row));
                 // Below the root of the smallest square that is safe.
-                if SAFE.contains(&(sum * sum)) {
-                    sum * (1.0 - self.slack)
-                } else {
-                    UNKNOWN
-                }
+                SAFE.contains(&(sum * sum)) && sum * (1.0 - self.slack) > limit
             }
-            Metric::Hamming => UNKNOWN,
+            Metric::Hamming => false,
         }
     }
 }
@@ -211,15 +221,23 @@ mod tests {
                         distance: exact::distance(metric, &query, row),
                     })
                     .collect();
+                let within = match rng.random_range(0..8) {
+                    0 => -truth[0].distance,
+                    1 => 0.0,
+                    2 => f64::NEG_INFINITY,
+                    3..=5 => truth[rng.random_range(0..200)].distance,
+                    _ => f64::INFINITY,
+                };
+                truth.retain(|hit| hit.distance <= within);
                 truth.sort();
                 let k = rng.random_range(1..30);
                 let scan = RowScan::new(metric, query.as_slice());
-                let mut best = TopK::new(k);
+                let mut best = TopK::within(k, within);
                 for (i, row) in rows.iter().enumerate() {
                     assert!(scan.push(i as i64, row, &mut best));
                 }
                 let best = best.into_sorted();
-                assert_eq!(best.len(), k);
+                assert_eq!(best.len(), k.min(truth.len()), "{metric:?} {within}");
                 for (a, b) in best.iter().zip(&truth) {
                     assert_eq!(
                         (a.rowid, (a.distance + 0.0).to_bits()),

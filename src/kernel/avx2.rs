@@ -105,18 +105,16 @@ fn l1_inner<T: Lane>(a: &[T], b: &[T]) -> f32 {
     })
 }
 
+/// Runs `step` over both vectors with two accumulators for each of its sums.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+fn fold_sums<T: Lane, const N: usize>(
+    a: &[T],
+    b: &[T],
+    step: impl Fn([__m256; N], __m256, __m256) -> [__m256; N],
+) -> [f32; N] {
     let n = a.len().min(b.len());
-    // Two accumulators for each of the three sums: six chains hide the latency of FMA.
-    let mut sums = [[_mm256_setzero_ps(); 3]; 2];
-    let step = |[dot, aa, bb]: [__m256; 3], x, y| {
-        [
-            _mm256_fmadd_ps(x, y, dot),
-            _mm256_fmadd_ps(x, x, aa),
-            _mm256_fmadd_ps(y, y, bb),
-        ]
-    };
+    let mut sums = [[_mm256_setzero_ps(); N]; 2];
     let mut i = 0;
     while i + 8 <= n {
         // SAFETY: i + 8 <= n, the length of the shorter slice.
@@ -127,11 +125,26 @@ fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
     if i < n {
         sums[0] = step(sums[0], load_tail(&a[i..n]), load_tail(&b[i..n]));
     }
-    Parts {
-        dot: total(_mm256_add_ps(sums[0][0], sums[1][0])),
-        aa: total(_mm256_add_ps(sums[0][1], sums[1][1])),
-        bb: total(_mm256_add_ps(sums[0][2], sums[1][2])),
-    }
+    std::array::from_fn(|k| total(_mm256_add_ps(sums[0][k], sums[1][k])))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+    let [dot, aa, bb] = fold_sums(a, b, |[dot, aa, bb], x, y| {
+        [
+            _mm256_fmadd_ps(x, y, dot),
+            _mm256_fmadd_ps(x, x, aa),
+            _mm256_fmadd_ps(y, y, bb),
+        ]
+    });
+    Parts { dot, aa, bb }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_and_norm_inner(a: &[f32], b: &[f32]) -> [f32; 2] {
+    fold_sums(a, b, |[dot, bb], x, y| {
+        [_mm256_fmadd_ps(x, y, dot), _mm256_fmadd_ps(y, y, bb)]
+    })
 }
 
 /// Components of i8 vectors between two moves of the 32-bit sums into i64: 2^15 terms of at most 255^2 each stay

@@ -95,19 +95,17 @@ fn l1_inner<T: Lane>(a: &[T], b: &[T]) -> f32 {
     })
 }
 
+/// Runs `step` over both vectors with two accumulators for each of its sums.
+#[inline]
 #[target_feature(enable = "avx512bw,avx512vl")]
-fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+fn fold_sums<T: Lane, const N: usize>(
+    a: &[T],
+    b: &[T],
+    step: impl Fn([__m512; N], __m512, __m512) -> [__m512; N],
+) -> [f32; N] {
     let n = a.len().min(b.len());
     let (a, b) = (a.as_ptr(), b.as_ptr());
-    // Two accumulators for each of the three sums: six chains hide the latency of FMA.
-    let mut sums = [[_mm512_setzero_ps(); 3]; 2];
-    let step = |[dot, aa, bb]: [__m512; 3], x, y| {
-        [
-            _mm512_fmadd_ps(x, y, dot),
-            _mm512_fmadd_ps(x, x, aa),
-            _mm512_fmadd_ps(y, y, bb),
-        ]
-    };
+    let mut sums = [[_mm512_setzero_ps(); N]; 2];
     let mut i = 0;
     while i + 16 <= n {
         // SAFETY: i + 16 <= n, the length of the shorter slice.
@@ -121,11 +119,26 @@ fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
         let (x, y) = unsafe { (T::load(a.add(i), mask), T::load(b.add(i), mask)) };
         sums[0] = step(sums[0], x, y);
     }
-    Parts {
-        dot: _mm512_reduce_add_ps(_mm512_add_ps(sums[0][0], sums[1][0])),
-        aa: _mm512_reduce_add_ps(_mm512_add_ps(sums[0][1], sums[1][1])),
-        bb: _mm512_reduce_add_ps(_mm512_add_ps(sums[0][2], sums[1][2])),
-    }
+    std::array::from_fn(|k| _mm512_reduce_add_ps(_mm512_add_ps(sums[0][k], sums[1][k])))
+}
+
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn cosine_inner<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+    let [dot, aa, bb] = fold_sums(a, b, |[dot, aa, bb], x, y| {
+        [
+            _mm512_fmadd_ps(x, y, dot),
+            _mm512_fmadd_ps(x, x, aa),
+            _mm512_fmadd_ps(y, y, bb),
+        ]
+    });
+    Parts { dot, aa, bb }
+}
+
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn dot_and_norm_inner(a: &[f32], b: &[f32]) -> [f32; 2] {
+    fold_sums(a, b, |[dot, bb], x, y| {
+        [_mm512_fmadd_ps(x, y, dot), _mm512_fmadd_ps(y, y, bb)]
+    })
 }
 
 /// Components of i8 vectors between two moves of the 32-bit sums into i64: 2^15 terms of at most 255^2 each stay

@@ -79,25 +79,38 @@ pub(super) fn l1<T: Lane>(a: &[T], b: &[T]) -> f32 {
     fold(a, b, |sum, x, y| sum + (x - y).abs())
 }
 
-pub(super) fn cosine<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+/// Runs `step` over both vectors, for several sums at once.
+#[inline(always)]
+fn fold_sums<T: Lane, const N: usize>(
+    a: &[T],
+    b: &[T],
+    step: impl Fn([f32x8; N], f32x8, f32x8) -> [f32x8; N],
+) -> [f32; N] {
     debug_assert_eq!(a.len(), b.len());
     let n = a.len().min(b.len());
     let (a, a_tail) = a[..n].as_chunks::<LANES>();
     let (b, b_tail) = b[..n].as_chunks::<LANES>();
-    let mut sums = [f32x8::ZERO; 3];
-    let mut step = |x: f32x8, y: f32x8| {
-        sums[0] = x.mul_add(y, sums[0]);
-        sums[1] = x.mul_add(x, sums[1]);
-        sums[2] = y.mul_add(y, sums[2]);
-    };
+    let mut sums = [f32x8::ZERO; N];
     for (&a, &b) in a.iter().zip(b) {
-        step(T::widen(a), T::widen(b));
+        sums = step(sums, T::widen(a), T::widen(b));
     }
     if !a_tail.is_empty() {
-        step(padded(a_tail), padded(b_tail));
+        sums = step(sums, padded(a_tail), padded(b_tail));
     }
-    let [dot, aa, bb] = sums.map(|s| s.reduce_add());
+    sums.map(|sum| sum.reduce_add())
+}
+
+pub(super) fn cosine<T: Lane>(a: &[T], b: &[T]) -> Parts<f32> {
+    let [dot, aa, bb] = fold_sums(a, b, |[dot, aa, bb], x, y| {
+        [x.mul_add(y, dot), x.mul_add(x, aa), y.mul_add(y, bb)]
+    });
     Parts { dot, aa, bb }
+}
+
+pub(super) fn dot_and_norm(a: &[f32], b: &[f32]) -> [f32; 2] {
+    fold_sums(a, b, |[dot, bb], x, y| {
+        [x.mul_add(y, dot), y.mul_add(y, bb)]
+    })
 }
 
 /// Sums 32-bit terms in blocks short enough that no 32-bit sum of terms up to 2^16 overflows, and the blocks in i64.

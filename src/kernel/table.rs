@@ -60,6 +60,8 @@ pub struct Kernels {
     pub level: Level,
     /// f32 components, f32 sums.
     pub f32: Pairwise<f32, f32>,
+    /// Inner product of two f32 vectors and squared norm of the second: what a cosine needs when the first one's is known.
+    pub dot_and_norm: fn(&[f32], &[f32]) -> [f32; 2],
     /// f16 components, widened to f32, f32 sums.
     pub f16: Pairwise<f16, f32>,
     /// Signed bytes, exact sums.
@@ -100,6 +102,7 @@ static PORTABLE: Kernels = Kernels {
         l1: portable::l1::<f32>,
         cosine: portable::cosine::<f32>,
     },
+    dot_and_norm: portable::dot_and_norm,
     f16: Pairwise {
         dot: portable::dot::<f16>,
         squared_l2: portable::squared_l2::<f16>,
@@ -129,6 +132,7 @@ macro_rules! x86_kernels {
                 l1: l1::<f32>,
                 cosine: cosine::<f32>,
             },
+            dot_and_norm,
             f16: crate::kernel::Pairwise {
                 dot: dot::<f16>,
                 squared_l2: squared_l2::<f16>,
@@ -150,6 +154,7 @@ macro_rules! x86_kernels {
             squared_l2<T: Lane>(T) -> f32 = squared_l2_inner;
             l1<T: Lane>(T) -> f32 = l1_inner;
             cosine<T: Lane>(T) -> Parts<f32> = cosine_inner;
+            dot_and_norm(f32) -> [f32; 2] = dot_and_norm_inner;
             dot_i8(i8) -> i64 = dot_i8_inner;
             squared_l2_i8(i8) -> i64 = squared_l2_i8_inner;
             l1_i8(i8) -> i64 = l1_i8_inner;

@@ -7,6 +7,7 @@
 //! the session, the innermost scan last (a view may search while it is searched). Called by anyone else the function is an
 //! error; views and triggers can't call it at all.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
@@ -30,18 +31,23 @@ pub(super) fn register(conn: &Connection, session: &Arc<Session>) -> rusqlite::R
 /// The function, whose rows go to the innermost scan of the session.
 struct Scan(Arc<Session>);
 
-impl Aggregate<(), Null> for Scan {
-    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<()> {
-        Ok(())
+/// The aggregate has the scan while it runs: to lock the session for each row would take as long as a row of fifty
+/// dimensions.
+impl Aggregate<AssertUnwindSafe<TableScan>, Null> for Scan {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<AssertUnwindSafe<TableScan>> {
+        let scan = scans(&self.0).pop().ok_or_else(|| {
+            function_error(anyhow!(
+                "annoy_scan works inside knn_exact only: SELECT rowid, distance FROM knn_exact(table, column, query, k)"
+            ))
+        })?;
+        Ok(AssertUnwindSafe(scan))
     }
 
-    fn step(&self, ctx: &mut Context<'_>, (): &mut ()) -> rusqlite::Result<()> {
-        let mut scans = scans(&self.0);
-        let Some(scan) = scans.last_mut() else {
-            return Err(function_error(anyhow!(
-                "annoy_scan works inside knn_exact only: SELECT rowid, distance FROM knn_exact(table, column, query, k)"
-            )));
-        };
+    fn step(
+        &self,
+        ctx: &mut Context<'_>,
+        scan: &mut AssertUnwindSafe<TableScan>,
+    ) -> rusqlite::Result<()> {
         scan.take(ctx).map_err(|error| {
             // SQLite would make a text of it; the search wants it whole.
             let message = function_error(anyhow!("{error:#}"));
@@ -50,7 +56,12 @@ impl Aggregate<(), Null> for Scan {
         })
     }
 
-    fn finalize(&self, _: &mut Context<'_>, _: Option<()>) -> rusqlite::Result<Null> {
+    fn finalize(
+        &self,
+        _: &mut Context<'_>,
+        scan: Option<AssertUnwindSafe<TableScan>>,
+    ) -> rusqlite::Result<Null> {
+        scans(&self.0).extend(scan.map(|scan| scan.0));
         Ok(Null)
     }
 }
@@ -85,12 +96,20 @@ impl TableScan {
             among,
             ..
         } = self;
-        let rowid = source.key_of(ctx.get_raw(0))?;
-        if among.as_ref().is_some_and(|among| !among.contains(rowid)) {
+        // Most rows are out before anybody asks for their rowid. That of a table's row is always an integer.
+        let rowid = || source.key_of(ctx.get_raw(0));
+        if source.is_view {
+            rowid()?;
+        }
+        if let Some(among) = among
+            && !among.contains(rowid()?)
+        {
             return Ok(());
         }
-        let Some(row) = source.vector(rowid, ctx.get_raw(1), buffer)? else {
-            return Ok(());
+        let row = match source.vector(ctx.get_raw(1), buffer) {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(source.no_vector(rowid()?, &error)),
         };
         if *dim == 0 {
             // A later row of another length is the row's fault, not the query's.
@@ -98,13 +117,13 @@ impl TableScan {
                 check_dim(query, row.len(), &source.column)?;
             }
             *dim = row.len();
-        } else {
-            source.check_dim(rowid, row, *dim)?;
+        } else if row.len() != *dim {
+            source.check_dim(rowid()?, row, *dim)?;
         }
         self.rows += 1;
         for (scan, best) in scans {
-            if !scan.push(rowid, row, best) {
-                source.check_finite(rowid, row)?;
+            if !scan.is_out(row, best) && !scan.score(rowid()?, row, best) {
+                source.check_finite(rowid()?, row)?;
             }
         }
         Ok(())

@@ -275,7 +275,8 @@ impl Source {
             let mut buffer = Vec::new();
             while let Some(row) = rows.next()? {
                 let rowid = self.rowid(row)?;
-                let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut buffer)? else {
+                let vector = self.vector(row.get_ref(1)?, &mut buffer);
+                let Some(vector) = vector.map_err(|error| self.no_vector(rowid, &error))? else {
                     read.nulls += 1;
                     continue;
                 };
@@ -314,8 +315,11 @@ impl Source {
         each: impl FnOnce(&[f32]),
     ) -> Result<()> {
         let mut rows = statement.query([rowid])?;
+        let mut buffer = Vec::new();
         if let Some(row) = rows.next()?
-            && let Some(vector) = self.vector(rowid, row.get_ref(1)?, &mut Vec::new())?
+            && let Some(vector) = self
+                .vector(row.get_ref(1)?, &mut buffer)
+                .map_err(|error| self.no_vector(rowid, &error))?
         {
             self.check_dim(rowid, vector, dim)?;
             self.check_finite(rowid, vector)?;
@@ -325,24 +329,22 @@ impl Source {
     }
 
     /// A value of the column as a vector, whose components may be NaN or infinite, in float32: it has all values of the
-    /// other element types; a bit is 0 or 1. `None`: NULL.
+    /// other element types; a bit is 0 or 1. `None`: NULL. The error does not name the row ([`Source::no_vector`]).
+    #[inline]
     pub(crate) fn vector<'a>(
         &self,
-        rowid: i64,
         value: ValueRef<'a>,
         buffer: &'a mut Vec<f32>,
     ) -> Result<Option<&'a [f32]>> {
         let element = self.element.unwrap_or(Element::F32);
         match value {
-            ValueRef::Null => return Ok(None),
-            ValueRef::Blob(blob) if element == Element::F32 => f32_in(blob, buffer),
-            value => vector::row(value, element).map(|vector| {
-                vector.write_f32(buffer);
-                buffer.as_slice()
-            }),
+            ValueRef::Null => Ok(None),
+            ValueRef::Blob(blob) if element == Element::F32 => f32_in(blob, buffer).map(Some),
+            value => {
+                vector::row(value, element)?.write_f32(buffer);
+                Ok(Some(buffer))
+            }
         }
-        .map(Some)
-        .map_err(|error| self.no_vector(rowid, &error))
     }
 
     /// A value of the column as a vector's bytes; `None`: NULL.

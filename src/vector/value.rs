@@ -241,6 +241,7 @@ pub fn f32_from_blob(blob: &[u8]) -> Result<Cow<'_, [f32]>> {
 ///
 /// # Errors
 /// Those of [`Vector::decode`].
+#[inline]
 pub fn f32_in<'a>(blob: &'a [u8], buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
     check_length(Element::F32, blob)?;
     if let Ok(vector) = bytemuck::try_cast_slice(blob) {
@@ -252,6 +253,7 @@ pub fn f32_in<'a>(blob: &'a [u8], buffer: &'a mut Vec<f32>) -> Result<&'a [f32]>
 }
 
 /// Refuses a BLOB that can't be a vector of this element type.
+#[inline]
 fn check_length(element: Element, blob: &[u8]) -> Result<()> {
     ensure!(!blob.is_empty(), super::EMPTY);
     let (size, components) = match element {
