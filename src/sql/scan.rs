@@ -4,7 +4,7 @@
 //! entering it again, asking for each column. So the statement is `SELECT annoy_scan(id, v) FROM t`: an aggregate that
 //! scores each row, and the one step that is taken ends when the table does. (As a WHERE it might be moved into a view; an
 //! aggregate sees each row once. A scalar function within `count` took 10 ns a row longer.) What is scored against lies in
-//! the session, the innermost scan last (a view may search while it is searched). Called by anyone else the function is an
+//! the session, the innermost scan last (a view may search while it is searched), until the aggregate takes it. Called by anyone else the function is an
 //! error; views and triggers can't call it at all.
 
 use std::panic::AssertUnwindSafe;
