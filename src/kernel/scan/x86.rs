@@ -215,7 +215,7 @@ pub(super) unsafe fn survivors_avx512<const B: usize>(
     let mut len = slots.len();
     debug_assert_eq!(len, found.len());
     let blocks = codes.len() / block;
-    let mut x = [_mm512_setzero_ps(); AT_ONCE];
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for b in (0..blocks).step_by(AT_ONCE) {
         let here = AT_ONCE.min(blocks - b);
         for b in b..b + here {
@@ -235,32 +235,21 @@ pub(super) unsafe fn survivors_avx512<const B: usize>(
                 let sums = [_mm512_setzero_si512(); AT_ONCE];
                 (sums, p.add(query.steps * STEP), [block, block, LINE])
             };
-            // One look at all rows: most groups have a few that are near, and a guess about each block would often be wrong.
-            let mut near = 0u64;
-            for i in 0..AT_ONCE {
-                if i < here {
-                    if B == 2 {
-                        sums[i] = two_avx512(query, p.add(i * block));
-                    }
-                    let factors = (constants.add(i * constant), constants.add(gains + i * gain));
-                    x[i] = finish_avx512(query, sums[i], factors, base);
-                    let mask = _mm512_cmp_ps_mask(x[i], limit, _CMP_LE_OQ);
-                    near |= u64::from(mask) << (i * BLOCK);
+            for (i, sums) in sums.iter_mut().enumerate().take(here) {
+                if B == 2 {
+                    *sums = two_avx512(query, p.add(i * block));
                 }
-            }
-            if near != 0 {
-                let mut values = [0.0f32; AT_ONCE * BLOCK];
-                for (values, &x) in values.chunks_exact_mut(BLOCK).zip(&x) {
-                    _mm512_storeu_ps(values.as_mut_ptr(), x);
-                }
-                while near != 0 {
-                    let v = near.trailing_zeros();
-                    let row = (b * BLOCK) as u32 + v;
-                    slots.as_mut_ptr().add(len).write(first + row);
-                    found.as_mut_ptr().add(len).write(values[v as usize]);
-                    len += 1;
-                    near &= near - 1;
-                }
+                let factors = (constants.add(i * constant), constants.add(gains + i * gain));
+                let x = finish_avx512(query, *sums, factors, base);
+                let near = _mm512_cmp_ps_mask(x, limit, _CMP_LE_OQ);
+                let row = first as usize + (b + i) * BLOCK;
+                let rows = _mm512_add_epi32(_mm512_set1_epi32(row as i32), lanes);
+                // Sixteen are stored each time, those that are near first; the next store begins behind these. How many are near
+                // nobody can guess, and a branch that is guessed wrong keeps the next blocks from being sent for.
+                let to = (slots.as_mut_ptr().add(len), found.as_mut_ptr().add(len));
+                _mm512_storeu_si512(to.0.cast(), _mm512_maskz_compress_epi32(near, rows));
+                _mm512_storeu_ps(to.1, _mm512_maskz_compress_ps(near, x));
+                len += near.count_ones() as usize;
             }
         }
     }
@@ -409,6 +398,9 @@ pub(super) unsafe fn survivors_avx2<const B: usize>(
 ) {
     let block = query.block_bytes();
     let limit = _mm256_set1_ps(limit);
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let mut len = slots.len();
+    debug_assert_eq!(len, found.len());
     let blocks = codes.len() / block;
     let (group, together) = if B == 1 { (4, 2) } else { (1, 1) };
     for b in (0..blocks).step_by(together) {
@@ -433,21 +425,42 @@ pub(super) unsafe fn survivors_avx2<const B: usize>(
                     constants.add(4 * rows + (i + k) * 32),
                 );
                 let x = finish_avx2(query, sums, (constants, gains), base);
-                let near = x.map(|x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(x, limit)));
-                let mut near = near[0] | near[1] << 8;
-                if near == 0 {
-                    continue;
-                }
-                let mut values = [0.0f32; BLOCK];
-                _mm256_storeu_ps(values.as_mut_ptr(), x[0]);
-                _mm256_storeu_ps(values.as_mut_ptr().add(8), x[1]);
-                while near != 0 {
-                    let v = near.trailing_zeros();
-                    slots.push(first + (b + k) as u32 * BLOCK as u32 + v);
-                    found.push(values[v as usize % BLOCK]);
-                    near &= near - 1;
+                // As above, by eight.
+                for (half, x) in x.into_iter().enumerate() {
+                    let near = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(x, limit));
+                    let row = first as usize + (b + k) * BLOCK + half * 8;
+                    let rows = _mm256_add_epi32(_mm256_set1_epi32(row as i32), lanes);
+                    let order = _mm_loadl_epi64(PLACES[near as usize & 255].as_ptr().cast());
+                    let order = _mm256_cvtepu8_epi32(order);
+                    let to = (slots.as_mut_ptr().add(len), found.as_mut_ptr().add(len));
+                    _mm256_storeu_si256(to.0.cast(), _mm256_permutevar8x32_epi32(rows, order));
+                    _mm256_storeu_ps(to.1, _mm256_permutevar8x32_ps(x, order));
+                    len += near.count_ones() as usize;
                 }
             }
         }
     }
+    // SAFETY: so many were stored.
+    unsafe {
+        slots.set_len(len);
+        found.set_len(len);
+    }
 }
+
+/// The places of the bits that are set in a byte, in order.
+static PLACES: [[u8; 8]; 256] = {
+    let mut all = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut at) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                all[byte][at] = bit;
+                at += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    all
+};
