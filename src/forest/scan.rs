@@ -87,42 +87,8 @@ impl<'q> RowScan<'q> {
     #[must_use]
     #[inline]
     pub fn is_out(&self, row: &[f32], best: &TopK) -> bool {
-        // A distance like the k-th best still counts: the rowid decides.
-        self.is_beyond(row, best.limit())
-    }
-
-    /// Gives a row to `best` if it belongs there. `false`: the row has a NaN or an infinity, and no distance.
-    #[must_use]
-    pub fn score(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
-        if self.metric == Metric::Hamming {
-            let query = &self.query;
-            let Some(differ) = dispatch::run(level(), Signs { query, row }) else {
-                return false;
-            };
-            self.scored.set(self.scored.get() + 1);
-            let distance = f64::from(differ);
-            best.push(Hit { rowid, distance });
-            return true;
-        }
-        self.scored.set(self.scored.get() + 1);
-        let distance = exact::distance(self.metric, &self.query, row);
-        // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
-        if !distance.is_finite() {
-            return false;
-        }
-        best.push(Hit { rowid, distance });
-        true
-    }
-
-    /// Rows that took the f64 loop so far.
-    #[must_use]
-    pub fn scored(&self) -> u64 {
-        self.scored.get()
-    }
-
-    /// Whether the kernels tell that the row's distance is greater than `limit`, which may be infinite.
-    #[inline]
-    fn is_beyond(&self, row: &[f32], limit: f64) -> bool {
+        // A distance like the k-th best still counts, since the rowid decides. There may be no limit yet: infinity.
+        let limit = best.limit();
         let Some(own) = self.square else {
             return false;
         };
@@ -152,6 +118,35 @@ impl<'q> RowScan<'q> {
             }
             Metric::Hamming => false,
         }
+    }
+
+    /// Gives a row to `best` if it belongs there. `false`: the row has a NaN or an infinity, and no distance.
+    #[must_use]
+    pub fn score(&self, rowid: i64, row: &[f32], best: &mut TopK) -> bool {
+        if self.metric == Metric::Hamming {
+            let query = &self.query;
+            let Some(differ) = dispatch::run(level(), Signs { query, row }) else {
+                return false;
+            };
+            self.scored.set(self.scored.get() + 1);
+            let distance = f64::from(differ);
+            best.push(Hit { rowid, distance });
+            return true;
+        }
+        self.scored.set(self.scored.get() + 1);
+        let distance = exact::distance(self.metric, &self.query, row);
+        // Sums of finite f32 components stay finite in f64; signs are counted whatever the components are.
+        if !distance.is_finite() {
+            return false;
+        }
+        best.push(Hit { rowid, distance });
+        true
+    }
+
+    /// Rows that took the f64 loop so far.
+    #[must_use]
+    pub fn scored(&self) -> u64 {
+        self.scored.get()
     }
 }
 

@@ -105,7 +105,8 @@ fn l1_inner<T: Lane>(a: &[T], b: &[T]) -> f32 {
     })
 }
 
-/// Runs `step` over both vectors with two accumulators for each of its sums.
+/// Runs `step` over both vectors, for several sums at once: with two accumulators each, so that there are chains enough to hide
+/// the latency of FMA.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fold_sums<T: Lane, const N: usize>(

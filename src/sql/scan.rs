@@ -4,8 +4,8 @@
 //! entering it again, asking for each column. So the statement is `SELECT annoy_scan(id, v) FROM t`: an aggregate that
 //! scores each row, and the one step that is taken ends when the table does. (As a WHERE it might be moved into a view; an
 //! aggregate sees each row once. A scalar function within `count` took 10 ns a row longer.) What is scored against lies in
-//! the session, the innermost scan last (a view may search while it is searched), until the aggregate takes it. Called by anyone else the function is an
-//! error; views and triggers can't call it at all.
+//! the session, the innermost scan last (a view may search while it is searched), until the aggregate takes it. Called by
+//! anyone else the function is an error; views and triggers can't call it at all.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -106,10 +106,8 @@ impl TableScan {
         {
             return Ok(());
         }
-        let row = match source.vector(ctx.get_raw(1), buffer) {
-            Ok(Some(row)) => row,
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(source.no_vector(rowid()?, &error)),
+        let Some(row) = source.vector(rowid, ctx.get_raw(1), buffer)? else {
+            return Ok(());
         };
         if *dim == 0 {
             // A later row of another length is the row's fault, not the query's.
@@ -117,13 +115,13 @@ impl TableScan {
                 check_dim(query, row.len(), &source.column)?;
             }
             *dim = row.len();
-        } else if row.len() != *dim {
-            source.check_dim(rowid()?, row, *dim)?;
+        } else {
+            source.check_dim(rowid, row, *dim)?;
         }
         self.rows += 1;
         for (scan, best) in scans {
             if !scan.is_out(row, best) && !scan.score(rowid()?, row, best) {
-                source.check_finite(rowid()?, row)?;
+                source.check_finite(rowid, row)?;
             }
         }
         Ok(())

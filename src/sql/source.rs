@@ -251,14 +251,18 @@ impl Source {
         mut each: impl FnMut(i64, &[f32]) -> Result<()>,
     ) -> Result<Read> {
         self.scan(conn, sql, dim, |rowid, vector| {
-            self.check_finite(rowid, vector)?;
+            self.check_finite(|| Ok(rowid), vector)?;
             each(rowid, vector)
         })
     }
 
-    /// Refuses a vector with a NaN or an infinity.
-    pub(crate) fn check_finite(&self, rowid: i64, vector: &[f32]) -> Result<()> {
-        check_f32(vector).map_err(|error| self.no_vector(rowid, &error))
+    /// Refuses a vector with a NaN or an infinity. Here and below the rowid is asked for when there is an error to be told.
+    pub(crate) fn check_finite(
+        &self,
+        rowid: impl FnOnce() -> Result<i64>,
+        vector: &[f32],
+    ) -> Result<()> {
+        check_f32(vector).or_else(|error| Err(self.no_vector(rowid()?, &error)))
     }
 
     /// [`Source::read`] without a look at the components: they may be NaN or infinite, and `each` must find out.
@@ -275,15 +279,15 @@ impl Source {
             let mut buffer = Vec::new();
             while let Some(row) = rows.next()? {
                 let rowid = self.rowid(row)?;
-                let vector = self.vector(row.get_ref(1)?, &mut buffer);
-                let Some(vector) = vector.map_err(|error| self.no_vector(rowid, &error))? else {
+                let this = || Ok(rowid);
+                let Some(vector) = self.vector(this, row.get_ref(1)?, &mut buffer)? else {
                     read.nulls += 1;
                     continue;
                 };
                 if dim == 0 {
                     dim = vector.len();
                 }
-                self.check_dim(rowid, vector, dim)?;
+                self.check_dim(this, vector, dim)?;
                 read.vectors += 1;
                 each(rowid, vector)?;
             }
@@ -315,36 +319,37 @@ impl Source {
         each: impl FnOnce(&[f32]),
     ) -> Result<()> {
         let mut rows = statement.query([rowid])?;
-        let mut buffer = Vec::new();
+        let this = || Ok(rowid);
         if let Some(row) = rows.next()?
-            && let Some(vector) = self
-                .vector(row.get_ref(1)?, &mut buffer)
-                .map_err(|error| self.no_vector(rowid, &error))?
+            && let Some(vector) = self.vector(this, row.get_ref(1)?, &mut Vec::new())?
         {
-            self.check_dim(rowid, vector, dim)?;
-            self.check_finite(rowid, vector)?;
+            self.check_dim(this, vector, dim)?;
+            self.check_finite(this, vector)?;
             each(vector);
         }
         Ok(())
     }
 
     /// A value of the column as a vector, whose components may be NaN or infinite, in float32: it has all values of the
-    /// other element types; a bit is 0 or 1. `None`: NULL. The error does not name the row ([`Source::no_vector`]).
+    /// other element types; a bit is 0 or 1. `None`: NULL.
     #[inline]
     pub(crate) fn vector<'a>(
         &self,
+        rowid: impl FnOnce() -> Result<i64>,
         value: ValueRef<'a>,
         buffer: &'a mut Vec<f32>,
     ) -> Result<Option<&'a [f32]>> {
         let element = self.element.unwrap_or(Element::F32);
         match value {
-            ValueRef::Null => Ok(None),
-            ValueRef::Blob(blob) if element == Element::F32 => f32_in(blob, buffer).map(Some),
-            value => {
-                vector::row(value, element)?.write_f32(buffer);
-                Ok(Some(buffer))
-            }
+            ValueRef::Null => return Ok(None),
+            ValueRef::Blob(blob) if element == Element::F32 => f32_in(blob, buffer),
+            value => vector::row(value, element).map(|vector| {
+                vector.write_f32(buffer);
+                buffer.as_slice()
+            }),
         }
+        .map(Some)
+        .or_else(|error| Err(self.no_vector(rowid()?, &error)))
     }
 
     /// A value of the column as a vector's bytes; `None`: NULL.
@@ -358,8 +363,14 @@ impl Source {
             .map_err(|error| self.no_vector(rowid, &error))
     }
 
-    pub(crate) fn check_dim(&self, rowid: i64, vector: &[f32], dim: usize) -> Result<()> {
+    pub(crate) fn check_dim(
+        &self,
+        rowid: impl FnOnce() -> Result<i64>,
+        vector: &[f32],
+        dim: usize,
+    ) -> Result<()> {
         if vector.len() != dim {
+            let rowid = rowid()?;
             bail!(
                 "the vector in {}.{} of row {rowid} has {} dimensions, expected {dim}; correct or remove the row",
                 self.table,

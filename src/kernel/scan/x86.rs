@@ -385,7 +385,7 @@ unsafe fn finish_avx2(
 }
 
 /// # Safety
-/// Whole blocks.
+/// Whole blocks, and room in both lists for all rows.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn survivors_avx2<const B: usize>(
     query: &ScanQuery,
@@ -410,7 +410,7 @@ pub(super) unsafe fn survivors_avx2<const B: usize>(
         let (start, i) = (b / group * group, b % group);
         let here = group.min(blocks - start);
         let rows = here * BLOCK;
-        // SAFETY: the group exists.
+        // SAFETY: the group exists, and there is room in both lists for all rows.
         unsafe {
             let p = codes.as_ptr().add(start * block);
             let sums = if B == 1 {
